@@ -1,0 +1,51 @@
+"""What several tests share: a tiny encoder, batches of numbers, real data where it is there."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from twoviews.types import Batch
+
+torch.set_num_threads(2)
+DATA = Path(os.environ.get("TWOVIEWS_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+class Tiny(nn.Module):
+    """An encoder of vectors. LayerNorm, so that a row's output does not depend on its batch."""
+
+    dim = 6
+
+    def __init__(self, norm: type[nn.Module] = nn.LayerNorm):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(5, 8), norm(8), nn.ReLU(), nn.Linear(8, 6))
+
+    def forward(self, x):
+        return self.net(x)
+
+
+class Numbers:
+    """Batches of two noisy views of fixed vectors, drawn from (epoch, place) alone."""
+
+    def __init__(self, steps=4, rows=8, accumulate=1):
+        self.steps, self.rows, self.accumulate = steps, rows, accumulate
+
+    def epoch(self, epoch, start=0):
+        for i in range(start * self.accumulate, self.steps * self.accumulate):
+            yield self.batch(epoch * 1000 + i)
+
+    def batch(self, seed):
+        g = torch.Generator().manual_seed(seed)
+        x = torch.randn(self.rows, 5, generator=g)
+        views = [x + 0.1 * torch.randn(self.rows, 5, generator=g) for _ in range(2)]
+        return Batch(views, torch.arange(self.rows), torch.arange(self.rows) % 3)
+
+
+@pytest.fixture(scope="session")
+def cifar():
+    path = DATA / "images" / "cifar10_jpeg.zip"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not there; set TWOVIEWS_DATA to the folder of the data sets")
+    return path

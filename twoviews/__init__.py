@@ -1,0 +1,48 @@
+"""twoviews: self-supervised representation learning that people use for real work.
+
+    import twoviews
+    result = twoviews.train("photos/")                # an encoder, and an honest measure of it
+    encoder = twoviews.load_encoder(result.folder)    # (B, 3, S, S) -> (B, D)
+    twoviews.embed(result.folder, "photos/", "photos.parquet")
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public names and where they live; imported when first used, so that `import twoviews` stays fast.
+_PLACES = {
+    "train": ".api",
+    "embed": ".api",
+    "evaluate": ".api",
+    "Run": ".run",
+    "fit": ".fit",
+    "load_encoder": ".checkpoint",
+    "photos": ".data.image",
+    "Batch": ".types",
+    "Features": ".types",
+    "Method": ".types",
+    "Out": ".types",
+}
+__all__ = ["__version__", *_PLACES]
+
+if TYPE_CHECKING:
+    from .api import embed, evaluate, train
+    from .checkpoint import load_encoder
+    from .data.image import photos
+    from .fit import fit
+    from .run import Run
+    from .types import Batch, Features, Method, Out
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'twoviews' has no attribute '{name}'")
+    return getattr(import_module(_PLACES[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,145 @@
+"""Checkpoints: written whole or not at all, read without running anything.
+
+    RUN/checkpoints/step-00001200/method.safetensors    weights, memories, slow weights
+    RUN/checkpoints/step-00001200/state.pt              optimizer, scaler, step; loads with weights_only
+    RUN/encoder.safetensors                             the finished encoder alone, with torchvision's names for a ResNet
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .calls import rebuild
+from .errors import UserError
+
+KEEP = 2  # the last checkpoint and the one before
+
+
+def save(folder: Path, step: int, method: nn.Module, state: dict[str, Any]) -> Path:
+    """Write checkpoints/step-N of a run's folder atomically and drop all but the last two.
+
+    Raises UserError on a full disk or a folder that cannot be written; older checkpoints stay.
+    """
+    final = folder / "checkpoints" / f"step-{step:08d}"
+    temporary = final.with_name(f".{final.name}.tmp")
+    with writing(final):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            save_file(_tensors(method), temporary / "method.safetensors")
+            torch.save(state, temporary / "state.pt")
+            for file in temporary.iterdir():
+                _sync(file)
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(temporary, final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+    for old in steps(folder)[:-KEEP]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def save_encoder(folder: Path, encoder: nn.Module) -> Path:
+    """Write RUN/encoder.safetensors atomically."""
+    final = folder / "encoder.safetensors"
+    with writing(final):
+        temporary = final.with_suffix(".tmp")
+        save_file(_tensors(encoder), temporary)
+        _sync(temporary)
+        os.replace(temporary, final)
+    return final
+
+
+def steps(folder: Path) -> list[Path]:
+    """Complete checkpoints of a run, oldest first."""
+    return sorted((folder / "checkpoints").glob("step-*"))
+
+
+def load(checkpoint: Path, method: nn.Module) -> dict[str, Any]:
+    """Load weights into `method` and return the training state.
+
+    Raises UserError when the checkpoint cannot be read or belongs to another method.
+    """
+    try:
+        tensors = load_file(checkpoint / "method.safetensors")
+        state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise UserError(f"checkpoint {checkpoint} cannot be read ({one_line(error)}); delete it to go on from the one before") from None
+    fill(method, tensors, str(checkpoint))
+    return state
+
+
+def load_encoder(run: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """The encoder of a run's folder in eval mode: the finished one, else that of the last checkpoint.
+
+    Raises UserError when the folder is not a run or holds no weights yet.
+    """
+    run = Path(run)
+    encoder = rebuild(read_run(run)["encoder"])()
+    if (run / "encoder.safetensors").exists():
+        fill(encoder, load_file(run / "encoder.safetensors"), str(run))
+    elif steps(run):
+        tensors = load_file(steps(run)[-1] / "method.safetensors")
+        fill(encoder, {k.removeprefix("encoder."): v for k, v in tensors.items() if k.startswith("encoder.")}, str(run))
+    else:
+        raise UserError(f"{run} has no weights yet: its training has not reached the first checkpoint")
+    return encoder.eval().to(device)
+
+
+def read_run(run: str | Path) -> dict[str, Any]:
+    """RUN/run.json. Raises UserError when the folder is not a run."""
+    path = Path(run) / "run.json"
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{run} is not a run: it has no run.json; give the folder that `twoviews train` wrote") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)})") from None
+
+
+def fill(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """`load_state_dict`, strict, with an error that says what does not fit."""
+    try:
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"the weights in {where} do not fit {type(module).__name__}: {one_line(error)}") from None
+
+
+@contextmanager
+def writing(path: Path):
+    """Turn a failed write into one line that says what to do."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = one_line(error)
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space" in reason or "os error 28" in reason:
+            raise UserError(f"the disk is full: {path} could not be written; make room and run the same command again") from None
+        if isinstance(error, PermissionError):
+            raise UserError(f"no permission to write {path}; choose another folder with --out") from None
+        raise UserError(f"{path} could not be written ({reason}); what was saved before is intact") from None
+
+
+def one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().contiguous().cpu() for k, v in module.state_dict().items()}
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as f:
+        os.fsync(f.fileno())

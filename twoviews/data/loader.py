@@ -1,0 +1,179 @@
+"""From a source of photos to batches of views, in an order that depends on the seed alone.
+
+Batch m of rank r of W takes permutation[(m W + r) b : +b], so W processes see what one would. Small sets are
+decoded once and live in memory as uint8, on the device where there is room; larger ones are read by workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ..dist import rank, world
+from ..errors import BrokenItem, DataError, UserError
+from ..types import Batch, Source
+from .dice import Dice
+
+IN_MEMORY = 2 * 2**30  # bytes of decoded photos up to which a set is held in memory
+
+
+def collate(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Photos (C, h, w) on one canvas: (B, C, H, W) zero-padded at the right and below, and sizes (B, 2) of (h, w)."""
+    sizes = torch.tensor([x.shape[1:] for x in items])
+    if (sizes == sizes[0]).all():
+        return torch.stack(list(items)), sizes
+    h, w = sizes.amax(0).tolist()
+    canvas = items[0].new_zeros((len(items), items[0].shape[0], h, w))
+    for row, x in zip(canvas, items, strict=True):
+        row[:, : x.shape[1], : x.shape[2]] = x
+    return canvas, sizes
+
+
+class Loader:
+    """Batches of views for training.
+
+    batch_size: items a step, over all ranks and `accumulate` micro-batches.
+    memory:     hold the decoded set in memory; None: when it takes less than 2 GiB.
+    A photo that cannot be read goes to `skipped` (key -> reason): found while filling the memory it is left out;
+    found while streaming its place goes to the next photo that can be read, so that batches stay full.
+    Raises UserError when a batch does not divide or the set is smaller than one batch, DataError when nothing can be read.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        views: Callable[[Tensor, Tensor, Dice], list[Tensor]],
+        batch_size: int,
+        *,
+        accumulate: int = 1,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        workers: int | None = None,
+        memory: bool | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ):
+        parts = world() * accumulate
+        if batch_size < 2 or batch_size % parts:
+            raise UserError(
+                f"batch_size must be at least 2 and divide by processes x accumulate = {world()} x {accumulate}, got {batch_size}"
+            )
+        self.source, self.views, self.seed = source, views, seed
+        self.micro = batch_size // parts  # rows of one micro-batch on one rank
+        self.accumulate = accumulate
+        self.device = torch.device(device)
+        self.workers = max(0, (os.cpu_count() or 1) // local_world() - 1) if workers is None else workers
+        self.skipped: dict[str, str] = {}
+        self.labels = None if source.labels is None else torch.from_numpy(source.labels).to(self.device)
+        self.order = torch.arange(len(source))
+        small = self._bytes() < IN_MEMORY
+        self.memory = Memory(self, progress) if (small if memory is None else memory) else None
+        self.steps = len(self.order) // batch_size
+        if not self.steps:
+            raise UserError(
+                f"{len(self.order)} readable photos are fewer than one batch of {batch_size}; set batch_size to at most {len(self.order)}"
+            )
+
+    def _bytes(self) -> float:
+        """The decoded size of the set, judged by 32 of its photos. Raises DataError when none can be read."""
+        n = len(self.source)
+        sample = (self.try_read(i) for i in range(0, n, max(1, n // 32)))
+        sizes = [x.nelement() for x in sample if x is not None]
+        if not sizes:
+            first = next((x for x in map(self.try_read, range(n)) if x is not None), None)
+            sizes = [] if first is None else [first.nelement()]
+        self.raise_if_empty(len(sizes))
+        return n * sum(sizes) / len(sizes)
+
+    def raise_if_empty(self, readable: int) -> None:
+        if not readable:
+            key, reason = next(iter(self.skipped.items()))
+            raise DataError(f"none of {len(self.source)} photos could be read; the first, {key}: {reason}")
+
+    def try_read(self, index: int) -> Tensor | None:
+        try:
+            return self.source.read(index)
+        except BrokenItem as broken:
+            self.skipped[self.source.key(index)] = str(broken)
+            return None
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """This rank's micro-batches of an epoch, from step `start` on; `accumulate` of them make a step."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = self.order[torch.randperm(len(self.order), generator=generator)]
+        first, last = start * self.accumulate, self.steps * self.accumulate
+        rows = [order[(m * world() + rank()) * self.micro :][: self.micro] for m in range(first, last)]
+        for images, sizes, ids in self.memory.batches(rows) if self.memory else self._stream(rows):
+            images, sizes, ids = (x.to(self.device, non_blocking=True) for x in (images, sizes, ids))
+            views = self.views(images, sizes, Dice(self.seed, epoch, ids))
+            yield Batch(views, ids, None if self.labels is None else self.labels[ids])
+
+    def _stream(self, rows: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        loader = DataLoader(
+            _Stream(self.source),
+            sampler=rows,  # type: ignore[arg-type]
+            batch_size=None,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        for images, sizes, ids, broken in loader:
+            self.skipped.update(broken)
+            yield images, sizes, ids
+
+
+class _Stream:
+    """A dataset whose items are whole batches, read in a worker."""
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, str]]:
+        items, ids, broken = [], [], {}
+        for index in rows.tolist():
+            for i in range(index, index + len(self.source)):
+                try:
+                    items.append(self.source.read(i % len(self.source)))
+                except BrokenItem as reason:
+                    broken[self.source.key(i % len(self.source))] = str(reason)
+                    continue
+                ids.append(i % len(self.source))
+                break
+        return *collate(items), torch.tensor(ids), broken
+
+
+class Memory:
+    """The whole set decoded, as uint8: one tensor where all photos are of one size, else a list."""
+
+    def __init__(self, loader: Loader, progress: Callable[[int, int], None] | None):
+        n, items = len(loader.source), []
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
+            for done, item in enumerate(pool.map(loader.try_read, range(n), chunksize=64), 1):
+                items.append(item)
+                if progress and (done % 256 == 0 or done == n):
+                    progress(done, n)
+        loader.order = torch.tensor([i for i, x in enumerate(items) if x is not None], dtype=torch.int64)
+        photos = [x for x in items if x is not None]
+        loader.raise_if_empty(len(photos))
+        self.row = torch.full((n,), -1)
+        self.row[loader.order] = torch.arange(len(photos))
+        self.photos: Tensor | list[Tensor] = photos
+        if all(x.shape == photos[0].shape for x in photos):
+            self.photos = torch.stack(photos).to(loader.device)
+        self.sizes = torch.tensor([x.shape[1:] for x in photos])
+
+    def batches(self, rows: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        for ids in rows:
+            at = self.row[ids]
+            if isinstance(self.photos, Tensor):
+                yield self.photos[at.to(self.photos.device)], self.sizes[at], ids
+            else:
+                yield *collate([self.photos[i] for i in at.tolist()]), ids
+
+
+def local_world() -> int:
+    """How many processes share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

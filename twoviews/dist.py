@@ -1,0 +1,110 @@
+"""Many processes that compute what one would: launch, gather with and without gradient, ShuffleBN.
+
+Started by torchrun, every function speaks to all ranks; otherwise each is the identity. `gather_grad` has the
+exact gradient: DDP averages the ranks' gradients, so a loss that is the mean over a rank's own rows against
+the gathered columns of all ranks gives the gradient of the one-process loss.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+@contextmanager
+def launched(device: torch.device) -> Iterator[torch.device]:
+    """Join the process group that torchrun describes in the environment; yield this rank's device."""
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield device
+        return
+    if device.type == "cuda":
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+def gather(x: Tensor) -> Tensor:
+    """(B, ...) -> (W * B, ...), the rows of all ranks in rank order, without gradient. B is equal on all ranks."""
+    x = x.detach()
+    if world() == 1:
+        return x
+    rows = x.new_empty((world() * len(x), *x.shape[1:]))
+    dist.all_gather_into_tensor(rows, x.contiguous())
+    return rows
+
+
+def gather_grad(x: Tensor) -> Tensor:
+    """`gather` through which gradients flow back to the rank that owns each row (summed over the ranks)."""
+    return _Gather.apply(x) if world() > 1 else x
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        return gather(x)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        grad = grad.contiguous()
+        if grad.is_cuda:
+            own = grad.new_empty((len(grad) // world(), *grad.shape[1:]))
+            dist.reduce_scatter_tensor(own, grad)
+            return own
+        dist.all_reduce(grad)  # gloo has no reduce_scatter
+        return grad.chunk(world())[rank()]
+
+
+def mean(x: Tensor) -> Tensor:
+    """The mean over ranks of a detached scalar, for logs."""
+    if world() == 1:
+        return x.detach()
+    x = x.detach().clone()
+    dist.all_reduce(x)
+    return x / world()
+
+
+def any_rank(flag: bool, device: torch.device) -> bool:
+    """Whether the flag is set on any rank, so that all stop at the same step."""
+    if world() == 1:
+        return flag
+    vote = torch.tensor(float(flag), device=device)
+    dist.all_reduce(vote, op=dist.ReduceOp.MAX)
+    return bool(vote)
+
+
+def barrier() -> None:
+    if world() > 1:
+        dist.barrier()
+
+
+def shuffled(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`module(x)` with the rows of all ranks dealt anew, and put back in place after it: ShuffleBN.
+
+    A query and its key then never share the batch whose statistics BatchNorm takes, which would give the answer
+    away (He et al. 2020, section 3.3). Where no statistics are shared it changes nothing. No gradient.
+    """
+    with torch.no_grad():
+        b, rows = len(x), gather(x)
+        order = torch.randperm(len(rows)).to(x.device)
+        if world() > 1:
+            dist.broadcast(order, 0)
+        own = slice(rank() * b, (rank() + 1) * b)
+        out = gather(module(rows[order[own]]))
+        return out[order.argsort()[own]]

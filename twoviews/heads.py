@@ -1,0 +1,24 @@
+"""Projection heads: from h, which users keep, to z, which the objective sees."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def linear(dim: int, out: int) -> nn.Module:
+    """One linear layer, the head of MoCo v1."""
+    return nn.Linear(dim, out)
+
+
+def mlp(dim: int, hidden: int, out: int, batchnorm: bool = False) -> nn.Sequential:
+    """Linear, ReLU, linear. `batchnorm` adds one before the ReLU and one at the end, as SimCLR's released code does."""
+    if not batchnorm:
+        return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, out))
+    last = nn.BatchNorm1d(out)
+    return nn.Sequential(
+        nn.Linear(dim, hidden, bias=False),
+        nn.BatchNorm1d(hidden),
+        nn.ReLU(inplace=True),
+        nn.Linear(hidden, out, bias=False),
+        last,
+    )

@@ -1,0 +1,111 @@
+"""What a run says while it works: metrics.jsonl, a progress bar, TensorBoard and W&B where installed.
+
+Only rank 0 has a log; other ranks get one that is silent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Log:
+    """Metrics of one run, one JSON object a line, and the line a user watches."""
+
+    def __init__(self, folder: Path | None = None, quiet: bool = False, loggers: tuple[str, ...] = ()):
+        self.folder, self.quiet = folder, quiet
+        self.file = (folder / "metrics.jsonl").open("a", buffering=1) if folder else None
+        self.sinks = [_sink(name, folder) for name in loggers] if folder else []
+
+    def metrics(self, step: int, values: Mapping[str, Any]) -> None:
+        if self.file:
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+        for sink in self.sinks:
+            sink(step, values)
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines later than the checkpoint a run goes on from, so that no step is told twice."""
+        if not (self.folder and self.file):
+            return
+        self.file.close()
+        path = self.folder / "metrics.jsonl"
+        lines = [line for line in path.read_text().splitlines() if _step(line) <= step]
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text("".join(line + "\n" for line in lines))
+        os.replace(temporary, path)
+        self.file = path.open("a", buffering=1)
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            console.print(text)
+
+    @contextmanager
+    def progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
+        """A bar with rate and time left; yields `update(done, note="")`. Without a terminal: a line every half minute."""
+        if self.quiet:
+            yield lambda done, note="": None
+        elif console.is_terminal:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24))
+            end = (TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+            with Progress(*columns, *end, console=console, transient=True) as bar:
+                task = bar.add_task(what, total=total, completed=done, note="")
+                yield lambda done, note="": bar.update(task, completed=done, note=note)
+        else:
+            yield _lines(what, total)
+
+    def close(self) -> None:
+        if self.file:
+            self.file.close()
+
+
+def _lines(what: str, total: int) -> Callable[..., None]:
+    begun = last = time.monotonic()
+
+    def update(done: int, note: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > 30 or done == total:
+            last = now
+            print(f"{what} {done}/{total} {note} ({now - begun:.0f} s)", file=sys.stderr, flush=True)
+
+    return update
+
+
+def _step(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # a line cut short by a kill
+        return float("inf")
+
+
+def _sink(name: str, folder: Path) -> Callable[[int, Mapping[str, Any]], None]:
+    if name == "tensorboard":
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(folder))
+        return lambda step, values: [writer.add_scalar(k, v, step) for k, v in numbers(values)] and None
+    import wandb
+
+    run = wandb.init(project="twoviews", dir=str(folder), name=folder.name, resume="allow", id=folder.name)
+    return lambda step, values: run.log(dict(numbers(values)), step=step)
+
+
+def numbers(values: Mapping[str, Any]) -> list[tuple[str, float]]:
+    return [(k, v) for k, v in values.items() if isinstance(v, (int, float))]
+
+
+def installed(name: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(name) is not None

@@ -1,0 +1,49 @@
+"""Memories of negatives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+
+class Queue(nn.Module):
+    """The last `size` keys, first in first out (He et al. 2020, section 3.2).
+
+    `keys` reads, `push` writes; push after backward, for autograd still needs the old rows. The place and the
+    fill live on the host, so no step waits for the device, and in `state_dict`, so a resume loses nothing.
+    A batch that passes the end wraps without losing a key. Until the first push the keys are random unit vectors,
+    as in the paper's code; after it only rows that were pushed count.
+    """
+
+    memory: Tensor
+
+    def __init__(self, size: int, dim: int):
+        super().__init__()
+        if size < 1:
+            raise ValueError(f"a queue needs a size of at least 1, got {size}")
+        self.register_buffer("memory", normalize(torch.randn(size, dim), dim=1))  # (K, D)
+        self.place = 0  # where the next key goes
+        self.filled = 0
+
+    @property
+    def keys(self) -> Tensor:
+        """(K', D): all that is filled, no copy."""
+        return self.memory[: self.filled or len(self.memory)]
+
+    @torch.no_grad()
+    def push(self, keys: Tensor) -> None:
+        """Store (B, D); the oldest B make room."""
+        size = len(self.memory)
+        keys = keys[-size:].to(self.memory.dtype)
+        head = min(len(keys), size - self.place)
+        self.memory[self.place : self.place + head] = keys[:head]
+        self.memory[: len(keys) - head] = keys[head:]
+        self.place = (self.place + len(keys)) % size
+        self.filled = min(self.filled + len(keys), size)
+
+    def get_extra_state(self) -> Tensor:
+        return torch.tensor([self.place, self.filled])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        self.place, self.filled = (int(n) for n in state)

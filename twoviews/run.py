@@ -1,0 +1,128 @@
+"""A run is a value: what it reads, sees, learns with and for how long.
+
+    Run(data=partial(photos, "photos"), views=partial(two_crops, size=32), encoder=resnet18, method=partial(MoCo, queue=4096))
+
+Every part is a callable with plain settings, so a run can be written down (`to_json`), changed by name (`override`)
+and built again (`from_json`). What only the data knows (`channels`, `classes`) is filled in by `resolved`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from . import calls
+from .data.views import center, two_crops
+from .encoders import encoder_factory
+from .errors import UserError, unknown
+from .methods import METHODS
+from .optim import OPTIMIZERS, SCHEDULES, cosine, sgd
+from .types import Source
+
+VIEWS: dict[str, Callable] = {}
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that decides a run's result.
+
+    data, test:  () -> Source; without `test`, the share `holdout` of the data is kept from training to measure on.
+    views:       a view factory of twoviews.data.views; `test_view` gives the one view that is embedded.
+    encoder:     (channels) -> module;  method: (encoder) -> Method.
+    optimizer:   (module) -> torch optimizer;  schedule: (step, steps) -> factor.
+    batch_size:  items a step over all processes, in `accumulate` parts.
+    batchnorm:   "global" over all processes, "local", or a number of groups on one device.
+    precision:   fp32, bf16 or fp16 autocast.  clip: largest gradient norm, or None.
+    memory:      hold decoded photos in memory; None decides by size.  workers: None decides by cores.
+    watch:       epochs between kNN checks while training, 0 for none.
+    """
+
+    data: Callable[[], Source]
+    encoder: Callable[..., nn.Module]
+    method: Callable[..., nn.Module]
+    views: Callable[..., Callable] = two_crops
+    test_view: Callable[..., Callable] = center
+    test: Callable[[], Source] | None = None
+    holdout: float = 0.1
+    optimizer: Callable = partial(sgd, lr=0.06)
+    schedule: Callable = partial(cosine, warmup=0.05)
+    epochs: int = 200
+    batch_size: int = 256
+    accumulate: int = 1
+    batchnorm: str | int = "global"
+    precision: str = "fp32"
+    clip: float | None = None
+    seed: int = 0
+    workers: int | None = None
+    memory: bool | None = None
+    watch: int = 0
+    loggers: tuple[str, ...] = field(default=())
+
+    def override(self, settings: Mapping[str, Any]) -> Run:
+        """The run with settings changed by name: {"epochs": 20, "method": "moco", "method.queue": 4096}.
+
+        Choices of a part come before settings of it. Raises UserError on a name or value that does not fit.
+        """
+        run = self
+        for key, value in sorted(settings.items(), key=lambda item: item[0].count(".")):
+            part, _, knob = key.partition(".")
+            names = [f.name for f in fields(self)]
+            if part not in names:
+                raise unknown("setting", part, names)
+            now = getattr(run, part)
+            if knob:
+                if not callable(now):
+                    raise UserError(f"'{part}' has no settings of its own; give {part}={value}")
+                run = replace(run, **{part: calls.change(now, knob, value, part)})
+            elif part in CHOICES and isinstance(value, str):
+                run = replace(run, **{part: partial(CHOICES[part](value), **_shared(now, CHOICES[part](value), part))})
+            elif callable(value) or not callable(now):
+                default = next(f.default for f in fields(self) if f.name == part)
+                run = replace(run, **{part: value if part == "batchnorm" else calls.fit(value, default, part)})
+            else:
+                raise UserError(f"'{part}' cannot be replaced by {value!r}; change one of its settings, as {part}.NAME=VALUE")
+        return run
+
+    def resolved(self, source: Source) -> Run:
+        """The run with what only the data knows: `channels` of the encoder, `classes` of the method."""
+        run = self
+        if calls.accepts(run.encoder, "channels"):
+            run = replace(run, encoder=partial(run.encoder, channels=source.channels))  # type: ignore[attr-defined]
+        if calls.accepts(run.method, "classes"):
+            if source.classes is None:
+                raise UserError(f"the method '{calls.name(run.method).lower()}' needs labels and the data has none")
+            run = replace(run, method=partial(run.method, classes=len(source.classes)))
+        return run
+
+    def to_json(self) -> dict[str, Any]:
+        """Every value, resolved, as plain JSON."""
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return {k: calls.describe(v) if callable(v) else list(v) if isinstance(v, tuple) else v for k, v in values}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Run:
+        """The inverse of `to_json`. Raises UserError on what this version does not know."""
+        names = [f.name for f in fields(cls)]
+        if wrong := [k for k in values if k not in names]:
+            raise unknown("setting", wrong[0], names)
+        built = {k: calls.rebuild(v) if isinstance(v, dict) else v for k, v in values.items()}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in built.items()})
+
+
+def _shared(now: Callable | None, chosen: Callable, part: str) -> dict[str, Any]:
+    """Settings that survive a change of part: an image size belongs to the data, not to the views that use it."""
+    keep = {"views": ("size",), "optimizer": ("lr",)}.get(part, ())
+    return {k: v for k, v in calls.knobs(now).items() if k in keep and calls.accepts(chosen, k)} if now else {}
+
+
+def lookup(what: str, table: Mapping[str, Callable]) -> Callable[[str], Callable]:
+    def find(name: str) -> Callable:
+        if name not in table:
+            raise unknown(what, name, table)
+        return table[name]
+
+    return find

@@ -1,0 +1,220 @@
+"""The training loop, the only one: plain torch.
+
+`batches` gives micro-batches of views, `method` gives a loss, and nothing here knows what the views show. Every
+step seeds the random generators from (seed, step, rank), so there is no generator state to lose: a run that was
+interrupted and one that was not are equal bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from . import checkpoint, dist
+from .errors import TrainingError, UserError
+from .log import Log
+from .types import Batch, Method
+
+CHECKPOINT_SECONDS = 60.0  # write one at most this often while an epoch lasts
+MEND = (
+    ": lower the learning rate, raise the temperature or use precision=fp32; the last checkpoint is from before it"
+)
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Batches(Protocol):
+    steps: int  # optimizer steps an epoch
+    accumulate: int  # micro-batches a step
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
+
+
+class Interrupted(Exception):
+    """Ctrl-C or SIGTERM: a checkpoint is written and the run can go on."""
+
+    def __init__(self, step: int, signum: int):
+        super().__init__(f"stopped at step {step}")
+        self.step, self.signum = step, signum
+
+
+def train(
+    method: Method,
+    batches: Batches,
+    optimizer: torch.optim.Optimizer,
+    schedule: Callable[[int, int], float],
+    *,
+    epochs: int,
+    device: torch.device,
+    precision: str = "fp32",
+    clip: float | None = None,
+    seed: int = 0,
+    folder: Path | None = None,
+    log: Log | None = None,
+    every_epoch: Callable[[int], dict[str, Any]] | None = None,
+) -> int:
+    """Train `method` in place, going on from the last checkpoint in `folder`. Returns the steps done.
+
+    schedule:    (step, steps) -> factor of each group's learning rate.
+    clip:        largest gradient norm over all parameters; None: no clipping.
+    every_epoch: called with the number of epochs done; what it returns is logged. Runs on rank 0.
+    Raises TrainingError on a loss that is not finite (names the step), Interrupted on a signal, UserError on a
+    precision that is unknown.
+    """
+    if precision not in DTYPES:
+        raise UserError(f"precision must be one of {', '.join(DTYPES)}, got '{precision}'")
+    log = log or Log(quiet=True)
+    total = epochs * batches.steps
+    base_lr = [group["lr"] for group in optimizer.param_groups]
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    parameters = [p for p in method.parameters() if p.requires_grad]
+    step = _resume(folder, method, optimizer, scaler, total, log)
+
+    model: nn.Module = method
+    if dist.world() > 1:
+        ids = [device.index] if device.type == "cuda" else None
+        model = DistributedDataParallel(method, device_ids=ids, broadcast_buffers=False)
+    method.train()
+
+    def save() -> None:
+        meter.raise_if_bad()
+        if folder and dist.rank() == 0:
+            if not torch.stack(torch._foreach_norm(parameters)).isfinite().all():
+                raise TrainingError(f"weights are not finite after step {step}{MEND}")
+            state = {"step": step, "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+            checkpoint.save(folder, step, method, state)
+
+    saved = time.monotonic()
+    meter = Meter(device, log, step, total)
+    with _signals() as caught, log.progress("training", total, step) as bar:
+        while step < total:
+            stream = meter.timed(batches.epoch(step // batches.steps, start=step % batches.steps))
+            for _ in range(step % batches.steps, batches.steps):
+                torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + dist.rank()) % 2**63)
+                for group, lr in zip(optimizer.param_groups, base_lr, strict=True):
+                    group["lr"] = lr * schedule(step, total)
+                for micro in range(batches.accumulate):
+                    batch = next(stream)
+                    last = micro == batches.accumulate - 1
+                    with nullcontext() if last or model is method else model.no_sync():  # type: ignore[operator]
+                        with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
+                            out = model(batch)
+                        scaler.scale(out.loss / batches.accumulate).backward()
+                    method.after_batch(out)
+                    meter.add(step + 1, out.loss, out.logs, len(batch.ids))
+                if clip is not None:
+                    scaler.unscale_(optimizer)
+                    torch.nn.utils.clip_grad_norm_(parameters, clip)
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad(set_to_none=True)
+                method.after_step()
+                step += 1
+                meter.report(step, optimizer.param_groups[0]["lr"], bar)
+
+                # Ranks must stop at the same step; asking each other costs a wait, so several ask only now and then.
+                stop = bool(caught) if dist.world() == 1 else step % 20 == 0 and dist.any_rank(bool(caught), device)
+                if stop:
+                    save()
+                    raise Interrupted(step, caught[0] if caught else signal.SIGTERM)
+                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                    save()
+                    saved = time.monotonic()
+            if every_epoch and dist.rank() == 0 and (values := every_epoch(step // batches.steps)):
+                log.metrics(step, values)
+                method.train()
+        save()
+    return step
+
+
+def _resume(folder: Path | None, method, optimizer, scaler, total: int, log: Log) -> int:
+    found = checkpoint.steps(folder) if folder else []
+    if not found:
+        return 0
+    state = checkpoint.load(found[-1], method)
+    optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
+    log.forget_after(state["step"])
+    log.say(f"going on from step {state['step']} of {total}")
+    return state["step"]
+
+
+class Meter:
+    """Loss, rate and the share of time spent waiting for data, without waiting for the device at every step."""
+
+    def __init__(self, device: torch.device, log: Log, step: int, total: int):
+        self.log, self.total = log, total
+        self.every = 1 if device.type == "cpu" else 20  # reading a number from a GPU waits for it
+        self.first_bad = torch.full((), math.inf, device=device)
+        self.loss = torch.zeros((), device=device)
+        self.logs: dict[str, torch.Tensor] = {}
+        self.items = self.count = 0
+        self.waited = 0.0
+        self.begun = time.monotonic()
+
+    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        while True:
+            begun = time.monotonic()
+            batch = next(batches, None)
+            self.waited += time.monotonic() - begun
+            if batch is None:
+                return
+            yield batch
+
+    def add(self, step: int, loss: torch.Tensor, logs: dict[str, torch.Tensor], items: int) -> None:
+        loss = loss.detach().float()
+        self.first_bad = torch.where(loss.isfinite(), self.first_bad, self.first_bad.clamp(max=step))
+        self.loss = self.loss + loss
+        for name, value in logs.items():
+            self.logs[name] = self.logs.get(name, 0) + value.detach()
+        self.count += 1
+        self.items += items * dist.world()
+
+    def raise_if_bad(self) -> None:
+        if self.first_bad.isfinite():
+            raise TrainingError(f"the loss is not finite at step {int(self.first_bad)}{MEND}")
+
+    def report(self, step: int, lr: float, bar: Callable[..., None]) -> None:
+        if step % self.every and step != self.total:
+            return
+        self.raise_if_bad()
+        seconds = max(time.monotonic() - self.begun, 1e-9)
+        loss = float(dist.mean(self.loss)) / self.count
+        rate, wait = self.items / seconds, self.waited / seconds
+        values = {"loss": loss, "lr": lr, "items_per_second": round(rate, 1), "data_wait": round(wait, 4)}
+        values |= {name: float(dist.mean(value)) / self.count for name, value in self.logs.items()}
+        self.log.metrics(step, values)
+        bar(step, f"loss {loss:.3f}  {rate:,.0f} items/s  data wait {wait:.0%}")
+        self.loss = torch.zeros_like(self.loss)
+        self.logs, self.items, self.count, self.waited = {}, 0, 0, 0.0
+        self.begun = time.monotonic()
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals that ask to stop, noted instead of raised; a second Ctrl-C stops at once."""
+    caught: list[int] = []
+
+    def note(signum: int, frame: Any) -> None:
+        if caught and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        caught.append(signum)
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: nobody can send it a signal
+        yield caught
+        return
+    try:
+        yield caught
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)

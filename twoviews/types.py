@@ -1,0 +1,116 @@
+"""The values that flow through twoviews, and the contract of a method.
+
+    source -> views -> Batch -> Method.forward -> Out -> backward . after_batch . step . after_step
+    checkpoint -> encoder -> embed -> Features -> probes -> report
+
+Shape letters mean one thing everywhere:
+    B batch   V views   C channels   H, W height and width   D width of an embedding
+    K negatives   N items or tokens   T time
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+
+@dataclass
+class Batch:
+    """What a method reads.
+
+    views:  V tensors with one row per item, each (B, ...).
+    ids:    (B,) int64, the item's place in its source.
+    labels: (B,) int64 or None. Only the method `supervised` may read it.
+    """
+
+    views: list[Tensor]
+    ids: Tensor
+    labels: Tensor | None = None
+
+
+@dataclass
+class Out:
+    """What a method returns.
+
+    loss:   scalar to minimise.
+    z:      (B, D) embeddings as the objective sees them, for diagnosis.
+    memory: what `after_batch` will store (keys for a queue, say), detached.
+    logs:   further scalars worth a curve, as detached tensors.
+    """
+
+    loss: Tensor
+    z: Tensor
+    memory: Tensor | None = None
+    logs: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Method(nn.Module):
+    """A way to learn from views. `forward` reads; `after_batch` and `after_step` write.
+
+    `forward` changes nothing (BatchNorm statistics aside). Memories move in `after_batch`: after every
+    backward, before the optimizer's step. Slow weights move in `after_step`: once per optimizer step.
+    So a positive can never sit among its own negatives, and gradient accumulation has a meaning.
+
+    Every method has `encoder`, whose output h is what users keep, and `project(h)`, which gives z.
+    """
+
+    encoder: nn.Module
+
+    def forward(self, batch: Batch) -> Out:
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def project(self, h: Tensor) -> Tensor:
+        """(B, encoder.dim) -> (B, D): the space in which the objective compares."""
+        raise NotImplementedError(f"{type(self).__name__} must define project")
+
+    def after_batch(self, out: Out) -> None:
+        """Move memories. Called after backward, once per (micro-)batch."""
+
+    def after_step(self) -> None:
+        """Move slow weights. Called once per optimizer step."""
+
+
+@dataclass
+class Features:
+    """Embeddings of one set of items, as probes read them.
+
+    h:       (N, D) float32, from the encoder.
+    keys:    N names, one per item (a path, an id).
+    labels:  (N,) int64 or None; `classes` names them.
+    z:       (N, D') float32 or None, the method's projection.
+    """
+
+    h: Tensor
+    keys: list[str]
+    labels: Tensor | None = None
+    classes: list[str] | None = None
+    z: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.h)
+
+
+class Source(Protocol):
+    """Where items come from. Holds names and places, never the decoded items.
+
+    `labels` is (N,) int64 with -1 for "no label", or None when there are none; `classes` names them.
+    """
+
+    name: str
+    labels: np.ndarray | None
+    classes: list[str] | None
+
+    def __len__(self) -> int: ...
+
+    def key(self, index: int) -> str:
+        """The item's name, for lists and for embeddings."""
+        ...
+
+    def read(self, index: int) -> Tensor:
+        """The decoded item: for photos uint8 (C, H, W). Raises BrokenItem with the reason."""
+        ...
+
+
