@@ -30,5 +30,6 @@ class Supervised(Method):
             raise UserError("the method 'supervised' needs labels and the data has none; choose another method")
         logits = self.project(self.encoder(torch.cat(batch.views)))  # (V*B, classes)
         labels = batch.labels.repeat(len(batch.views))
-        loss = cross_entropy(logits.float(), labels, ignore_index=-1, label_smoothing=self.smoothing)
+        wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = cross_entropy(wide, labels, ignore_index=-1, label_smoothing=self.smoothing)
         return Out(loss, z=logits[: len(batch.ids)])

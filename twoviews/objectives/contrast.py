@@ -74,7 +74,7 @@ def _against(negatives: Tensor, positive: Tensor) -> Tensor:
 
 
 def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _check(temperature: float) -> None:

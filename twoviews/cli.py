@@ -1,0 +1,213 @@
+"""The command line. Heavy imports wait until a command needs them, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import TrainingError, UserError
+
+app = typer.Typer(
+    help="Learn representations from unlabelled data: photos in, encoder out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run. Default: runs/NAME.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result.")]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU when there is one.")]
+Labels = Annotated[
+    Path | None, typer.Option(help="CSV or Parquet with a path and a label column. They only measure; nothing learns from them.")
+]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as `method.temperature=0.2`.")]
+
+
+@app.command(
+    epilog="**Examples:** `twoviews train photos/` · `twoviews train photos.zip epochs=50 method=moco method.queue=4096` · "
+    "`torchrun --nproc-per-node 8 -m twoviews train photos/`"
+)
+def train(
+    data: Annotated[str, typer.Argument(help="A folder, .zip, .tar, .parquet or .npy of photos.")],
+    settings: Settings = None,
+    recipe: Annotated[str, typer.Option(help="A recipe's name, see `twoviews list recipes`.")] = "auto",
+    out: Out = None,
+    labels: Labels = None,
+    device: Device = None,
+    fresh: Annotated[bool, typer.Option(help="Throw away what the folder holds and start over.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train an encoder on photos and measure it.
+
+    DATA needs no labels; where sub-folders or a table give some, they measure the result. The same command goes on
+    where it was stopped.
+    """
+    from .api import train
+
+    result = train(
+        data, recipe=recipe, out=out, labels=labels, device=device, fresh=fresh, quiet=quiet, settings=pairs(settings)
+    )
+    if result.rank == 0:
+        show(result)
+
+
+@app.command(epilog="**Example:** `twoviews embed runs/photos photos/ -o photos.parquet`")
+def embed(
+    run: Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")],
+    data: Annotated[str, typer.Argument(help="Photos to embed; any kind that `train` takes.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A .parquet, .npy or .safetensors file.")],
+    labels: Labels = None,
+    batch_size: Annotated[int, typer.Option(help="Photos at a time.")] = 256,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Write one embedding a photo. A command that was stopped goes on where it was."""
+    from .api import embed
+
+    written = embed(run, data, out, labels=labels, batch_size=batch_size, device=device, quiet=quiet)
+    print(written)
+
+
+@app.command(epilog="**Example:** `twoviews evaluate runs/photos` · `twoviews evaluate runs/photos labelled/ --k 200`")
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")],
+    data: Annotated[str | None, typer.Argument(help="Labelled photos. Default: the run's own data.")] = None,
+    labels: Labels = None,
+    k: Annotated[int, typer.Option(help="Neighbours that vote.")] = 20,
+    device: Device = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure a run beside chance, raw pixels and the untrained encoder."""
+    from .api import evaluate
+
+    table = evaluate(run, data, labels=labels, k=k, device=device, quiet=quiet or json)
+    if json:
+        import json as j
+
+        print(j.dumps(table.to_json(), indent=2))
+    else:
+        print_table(table)
+
+
+@app.command(epilog="**Example:** `twoviews check photos/`")
+def check(
+    data: Annotated[str, typer.Argument(help="Photos; any kind that `train` takes.")],
+    labels: Labels = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Read every photo and report counts, sizes, channels, duplicates and broken files, before hours are spent."""
+    from .data.check import check
+    from .data.image import photos
+    from .log import Log
+
+    source = photos(data, labels=labels)
+    with Log(quiet=quiet or json).progress("reading", len(source)) as bar:
+        report = check(source, progress=bar)
+    if json:
+        import json as j
+
+        print(j.dumps(report.to_dict(), indent=2))
+    else:
+        print("\n".join(report.lines()))
+    if report.broken:
+        raise typer.Exit(1)
+
+
+@app.command("list", epilog="**Example:** `twoviews list methods` · `twoviews list method.moco`")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, encoders, views, optimizers, schedules, recipes, probes.")] = "methods",
+) -> None:
+    """List what can be chosen, with its settings and their defaults."""
+    from .api import catalogue
+
+    for line in catalogue(what):
+        print(line)
+
+
+@app.command(epilog="**Example:** `twoviews demo` · `twoviews demo --seed 1 --out runs/mine`")
+def demo(
+    settings: Settings = None,
+    seed: Annotated[int, typer.Option(help="Seed of the data and of the training.")] = 0,
+    out: Out = None,
+    device: Device = None,
+    fresh: Annotated[bool, typer.Option(help="Throw away what the folder holds and start over.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train on the embedded data set: two to three minutes on two cores.
+
+    Ends with the table of measures. Fails when the encoder's kNN accuracy is not twice that of raw pixels and of the
+    untrained encoder.
+    """
+    from .api import demo
+
+    result = demo(seed=seed, out=out, device=device, fresh=fresh, quiet=quiet, settings=pairs(settings))
+    show(result)
+
+
+def show(result: Any) -> None:
+    if result.table:
+        print_table(result.table)
+    print(f"encoder   {result.folder / 'encoder.safetensors'}")
+    print(f"page      {result.folder / 'index.html'}")
+    print(f"embed     twoviews embed {result.folder} DATA -o embeddings.parquet")
+
+
+def print_table(table: Any) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(table.rich())
+    console.print(table.verdict)
+
+
+def pairs(settings: list[str] | None) -> dict[str, Any]:
+    """["epochs=20"] -> {"epochs": 20}."""
+    from .calls import parse
+
+    out = {}
+    for setting in settings or ():
+        key, equals, value = setting.partition("=")
+        if not equals or not key:
+            raise UserError(f"'{setting}' is not a setting; write KEY=VALUE, as epochs=50")
+        out[key] = parse(value)
+    return out
+
+
+def main() -> None:
+    """The entry point: one line for what a user can mend, no traceback, exit code not zero."""
+    from importlib import import_module
+
+    try:
+        app()
+    except UserError as error:
+        fail(str(error), 2)
+    except TrainingError as error:
+        fail(str(error), 3)
+    except KeyboardInterrupt:
+        fail("stopped", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    except Exception as error:
+        stopped = import_module("twoviews.train").Interrupted if "twoviews.train" in sys.modules else ()
+        if isinstance(error, stopped):  # type: ignore[arg-type]
+            fail(f"{error}; the same command goes on from there", 128 + error.signum)  # type: ignore[attr-defined]
+        if isinstance(error, OSError):
+            fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2)
+        raise
+
+
+def fail(message: str, code: int) -> None:
+    print(f"twoviews: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,7 @@
+"""Recipes: a run as a Python function of the data. RECIPES names them for the command line."""
+
+from .cifar10 import cifar10_moco, cifar10_simclr
+from .demo import demo
+from .photos import auto
+
+RECIPES = {"auto": auto, "demo": demo, "cifar10_simclr": cifar10_simclr, "cifar10_moco": cifar10_moco}

@@ -1,0 +1,82 @@
+"""What `twoviews train DATA` chooses when told nothing else, and why."""
+
+from __future__ import annotations
+
+from functools import partial
+from statistics import median
+from typing import Any
+
+import torch
+
+from ..calls import name
+from ..data.image import photos, splits
+from ..data.views import center, two_crops
+from ..encoders.resnet import resnet18, resnet50
+from ..encoders.small import small
+from ..errors import BrokenItem, DataError
+from ..methods import SimCLR
+from ..optim import cosine, sgd
+from ..run import Run
+from ..types import Source
+
+SIZES = (32, 64, 96, 128, 224)
+CPU_ITEMS = 2_000_000  # photos of 32 pixels that two cores see twice in about a quarter of an hour
+GPU_ITEMS = 10_000_000  # 200 epochs of CIFAR-10
+
+
+def auto(data: Any, *, device: str = "cpu", labels: str | None = None) -> Run:
+    """A run for a set of photos, from their number and size and the device.
+
+    Views as large as the photos, up to 224 pixels (96 without a GPU); SimCLR; a ResNet with a GPU, else a small
+    convolutional encoder; as many epochs as the hardware sees in a reasonable time. Every choice is a setting.
+    Raises DataError when none of the photos can be read.
+    """
+    split = next((s for s in splits(data) if s.startswith("train")), None)
+    test = next((s for s in ("test", "val", "validation", "valid") if s in splits(data)), None) if split else None
+    source = photos(data, split=split, labels=labels)
+    n, gpu = len(source), device.startswith("cuda")
+
+    size = _size(_side(source), 224 if gpu else 96)
+    batch = max(2, min(512 if gpu else 256, 2 ** ((n // 4) | 1).bit_length() // 2))
+    items = GPU_ITEMS if gpu else CPU_ITEMS * 32**2 // size**2
+    encoder: partial = partial(resnet50 if n > 200_000 else resnet18, stem="cifar" if size <= 64 else "imagenet")
+    read = partial(photos, data, labels=labels, max_side=2 * size)
+    return Run(
+        data=partial(read, split=split),
+        test=partial(read, split=test) if test else None,
+        views=partial(two_crops, size=size, scale=(0.2, 1.0), strength=0.5, blur=0.5 if size > 64 else 0.0),
+        test_view=partial(center, size=size),
+        encoder=encoder if gpu else partial(small),
+        method=partial(SimCLR, hidden=512 if size <= 64 or not gpu else 2048, temperature=0.5 if size <= 64 else 0.2),
+        optimizer=partial(sgd, lr=round(0.06 * batch / 256, 5), weight_decay=5e-4),
+        schedule=partial(cosine, warmup=0.05),
+        epochs=max(10, min(1000, items // n)),
+        batch_size=batch,
+        precision="bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32",
+    )
+
+
+def explain(run: Run) -> str:
+    """The choices of a run in one line."""
+    size = run.views.keywords["size"]  # type: ignore[attr-defined]
+    return (
+        f"{name(run.method)} with {name(run.encoder)} on views of {size} pixels, batch {run.batch_size}, "
+        f"{run.epochs} epochs, {run.precision}"
+    )
+
+
+def _side(source: Source) -> float:
+    sides = []
+    for i in range(0, len(source), max(1, len(source) // 32)):
+        try:
+            sides.append(min(source.read(i).shape[1:]))
+        except BrokenItem:
+            continue
+    if not sides:
+        raise DataError(f"none of the {len(sides) or 32} photos tried in {source.name} could be read; see `twoviews check`")
+    return median(sides)
+
+
+def _size(side: float, largest: int) -> int:
+    """The largest usual view that photos of this side fill, but at least 32."""
+    return max([s for s in SIZES if s <= max(side, 32) and s <= largest])
