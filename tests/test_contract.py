@@ -155,7 +155,8 @@ def test_moco_is_the_formula():
     q = normalize(method.head(method.encoder(one.views[0])), dim=1)
     k = normalize(method.target.modules_[1](method.target.modules_[0](one.views[1])), dim=1)
     losses = [
-        torch.stack([q[i] @ k[i], *(q[i] @ n for n in method.queue.keys)]).div(0.3).log_softmax(0)[0].neg() for i in range(8)
+        torch.stack([q[i] @ k[i], *(q[i] @ n for n in method.queue.keys)]).div(0.3).log_softmax(0)[0].neg()
+        for i in range(8)
     ]
     torch.testing.assert_close(method(one).loss, torch.stack(losses).mean(), rtol=1e-12, atol=0)
 

@@ -1,9 +1,9 @@
 """twoviews: self-supervised representation learning that people use for real work.
 
-    import twoviews
-    result = twoviews.train("photos/")                # an encoder, and an honest measure of it
-    encoder = twoviews.load_encoder(result.folder)    # (B, 3, S, S) -> (B, D)
-    twoviews.embed(result.folder, "photos/", "photos.parquet")
+import twoviews
+result = twoviews.train("photos/")                # an encoder, and an honest measure of it
+encoder = twoviews.load_encoder(result.folder)    # (B, 3, S, S) -> (B, D)
+twoviews.embed(result.folder, "photos/", "photos.parquet")
 """
 
 from __future__ import annotations

@@ -51,7 +51,9 @@ def change(call: Callable, key: str, value: Any, where: str) -> partial:
     parameters = inspect.signature(function(call)).parameters
     if key not in parameters:
         error = unknown("setting", key, parameters)
-        raise UserError(f"{where}.{key}: {name(call)} has no '{key}'" + str(error).removeprefix(f"unknown setting '{key}'"))
+        raise UserError(
+            f"{where}.{key}: {name(call)} has no '{key}'" + str(error).removeprefix(f"unknown setting '{key}'")
+        )
     default = parameters[key].default
     return partial(call, **{key: fit(value, default, f"{where}.{key}")})
 
@@ -114,18 +116,24 @@ def rebuild(description: dict[str, Any]) -> partial:
     """
     where, _, attribute = str(description.get("call")).partition(":")
     if where.split(".")[0] != PACKAGE or not attribute.isidentifier():
-        raise UserError(f"'{where}:{attribute}' is not part of {PACKAGE}: a run made with your own code is rebuilt from Python")
+        raise UserError(
+            f"'{where}:{attribute}' is not part of {PACKAGE}: a run made with your own code is rebuilt from Python"
+        )
     try:
         f = getattr(importlib.import_module(where), attribute)
     except (ImportError, AttributeError):
-        raise UserError(f"this version of {PACKAGE} has no '{where}:{attribute}'; use the version in the run's versions") from None
+        raise UserError(
+            f"this version of {PACKAGE} has no '{where}:{attribute}'; use the version in the run's versions"
+        ) from None
     parameters = inspect.signature(f).parameters
     arguments = {}
     for key, value in description.items():
         if key == "call":
             continue
         if key not in parameters:
-            raise UserError(f"{attribute} has no '{key}' in this version of {PACKAGE}; use the version in the run's versions")
+            raise UserError(
+                f"{attribute} has no '{key}' in this version of {PACKAGE}; use the version in the run's versions"
+            )
         if isinstance(value, dict) and "object" in value:
             raise UserError(f"'{key}' was a {value['object']} given from Python: give it again")
         if isinstance(value, dict) and "call" in value:

@@ -1,8 +1,8 @@
 """Checkpoints: written whole or not at all, read without running anything.
 
-    RUN/checkpoints/step-00001200/method.safetensors    weights, memories, slow weights
-    RUN/checkpoints/step-00001200/state.pt              optimizer, scaler, step; loads with weights_only
-    RUN/encoder.safetensors                             the finished encoder alone, with torchvision's names for a ResNet
+RUN/checkpoints/step-00001200/method.safetensors    weights, memories, slow weights
+RUN/checkpoints/step-00001200/state.pt              optimizer, scaler, step; loads with weights_only
+RUN/encoder.safetensors                             the finished encoder alone, with torchvision's names for a ResNet
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -76,8 +77,10 @@ def load(checkpoint: Path, method: nn.Module) -> dict[str, Any]:
     try:
         tensors = load_file(checkpoint / "method.safetensors")
         state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise UserError(f"checkpoint {checkpoint} cannot be read ({one_line(error)}); delete it to go on from the one before") from None
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
+        raise UserError(
+            f"checkpoint {checkpoint} cannot be read ({one_line(error)}); delete it to go on from the one before"
+        ) from None
     fill(method, tensors, str(checkpoint))
     return state
 
@@ -105,7 +108,9 @@ def read_run(run: str | Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise UserError(f"{run} is not a run: it has no run.json; give the folder that `twoviews train` wrote") from None
+        raise UserError(
+            f"{run} is not a run: it has no run.json; give the folder that `twoviews train` wrote"
+        ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({one_line(error)})") from None
 
@@ -126,7 +131,9 @@ def writing(path: Path):
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = one_line(error)
         if getattr(error, "errno", None) == errno.ENOSPC or "No space" in reason or "os error 28" in reason:
-            raise UserError(f"the disk is full: {path} could not be written; make room and run the same command again") from None
+            raise UserError(
+                f"the disk is full: {path} could not be written; make room and run the same command again"
+            ) from None
         if isinstance(error, PermissionError):
             raise UserError(f"no permission to write {path}; choose another folder with --out") from None
         raise UserError(f"{path} could not be written ({reason}); what was saved before is intact") from None

@@ -23,9 +23,12 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU when there is one.")]
 Labels = Annotated[
-    Path | None, typer.Option(help="CSV or Parquet with a path and a label column. They only measure; nothing learns from them.")
+    Path | None,
+    typer.Option(help="CSV or Parquet with a path and a label column. They only measure; nothing learns from them."),
 ]
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as `method.temperature=0.2`.")]
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as `method.temperature=0.2`.")
+]
 
 
 @app.command(
@@ -122,7 +125,9 @@ def check(
 
 @app.command("list", epilog="**Example:** `twoviews list methods` · `twoviews list method.moco`")
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, encoders, views, optimizers, schedules, recipes, probes.")] = "methods",
+    what: Annotated[
+        str, typer.Argument(help="methods, encoders, views, optimizers, schedules, recipes, probes.")
+    ] = "methods",
 ) -> None:
     """List what can be chosen, with its settings and their defaults."""
     from .api import catalogue
@@ -145,10 +150,12 @@ def demo(
     Ends with the table of measures. Fails when the encoder's kNN accuracy is not twice that of raw pixels and of the
     untrained encoder.
     """
-    from .api import demo
+    from .api import demo, shortfall
 
     result = demo(seed=seed, out=out, device=device, fresh=fresh, quiet=quiet, settings=pairs(settings))
     show(result)
+    if why := shortfall(result.table):
+        fail(why, 1)
 
 
 def show(result: Any) -> None:
@@ -164,7 +171,6 @@ def print_table(table: Any) -> None:
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     console.print(table.rich())
-    console.print(table.verdict)
 
 
 def pairs(settings: list[str] | None) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """A run's folder, which explains itself.
 
-    run.json         the run with every value resolved, what the data was, versions and hardware
-    metrics.jsonl    one JSON object a line: step, loss, learning rate, items a second, share of time waiting for data
-    checkpoints/     the last two
-    skipped.csv      items that could not be read, with the reason
-    encoder.safetensors, evaluation.json, index.html    written at the end
+run.json         the run with every value resolved, what the data was, versions and hardware
+metrics.jsonl    one JSON object a line: step, loss, learning rate, items a second, share of time waiting for data
+checkpoints/     the last two
+skipped.csv      items that could not be read, with the reason
+encoder.safetensors, evaluation.json, index.html    written at the end
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .checkpoint import read_run, writing
 from .errors import UserError
 
 
-def open_folder(out: Path, run: dict[str, Any], data: dict[str, Any], fresh: bool = False) -> None:
+def open_folder(out: Path, run: dict[str, Any], data: dict[str, Any], command: str, fresh: bool = False) -> None:
     """Make the folder of a run, or check that it holds this very run so that it can go on.
 
     Raises UserError when it holds another run or something else.
@@ -47,7 +47,8 @@ def open_folder(out: Path, run: dict[str, Any], data: dict[str, Any], fresh: boo
         if out.exists() and any(out.iterdir()):
             raise UserError(f"{out} is not empty and not a run: choose another folder with --out")
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "run.json", {"run": run, "data": data, "versions": versions(), "hardware": hardware()})
+        about = {"run": run, "data": data, "versions": versions(), "hardware": hardware(), "command": command}
+        write_json(out / "run.json", about)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,6 +1,6 @@
 """A run is a value: what it reads, sees, learns with and for how long.
 
-    Run(data=partial(photos, "photos"), views=partial(two_crops, size=32), encoder=resnet18, method=partial(MoCo, queue=4096))
+    Run(data=partial(photos, data="photos"), views=partial(two_crops, size=32), method=partial(MoCo, queue=4096), ...)
 
 Every part is a callable with plain settings, so a run can be written down (`to_json`), changed by name (`override`)
 and built again (`from_json`). What only the data knows (`channels`, `classes`) is filled in by `resolved`.
@@ -16,14 +16,30 @@ from typing import Any
 from torch import nn
 
 from . import calls
-from .data.views import center, two_crops
+from .data.views import VIEWS, center, two_crops
 from .encoders import encoder_factory
 from .errors import UserError, unknown
 from .methods import METHODS
 from .optim import OPTIMIZERS, SCHEDULES, cosine, sgd
 from .types import Source
 
-VIEWS: dict[str, Callable] = {}
+
+def lookup(what: str, table: Mapping[str, Callable]) -> Callable[[str], Callable]:
+    def find(name: str) -> Callable:
+        if name not in table:
+            raise unknown(what, name, table)
+        return table[name]
+
+    return find
+
+
+CHOICES = {  # part -> how a name on the command line chooses it
+    "method": lookup("method", METHODS),
+    "encoder": encoder_factory,
+    "views": lookup("views", VIEWS),
+    "optimizer": lookup("optimizer", OPTIMIZERS),
+    "schedule": lookup("schedule", SCHEDULES),
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +100,9 @@ class Run:
                 default = next(f.default for f in fields(self) if f.name == part)
                 run = replace(run, **{part: value if part == "batchnorm" else calls.fit(value, default, part)})
             else:
-                raise UserError(f"'{part}' cannot be replaced by {value!r}; change one of its settings, as {part}.NAME=VALUE")
+                raise UserError(
+                    f"'{part}' cannot be replaced by {value!r}; change one of its settings, as {part}.NAME=VALUE"
+                )
         return run
 
     def resolved(self, source: Source) -> Run:
@@ -104,25 +122,16 @@ class Run:
         return {k: calls.describe(v) if callable(v) else list(v) if isinstance(v, tuple) else v for k, v in values}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Run:
-        """The inverse of `to_json`. Raises UserError on what this version does not know."""
+    def from_json(cls, values: Mapping[str, Any], **given: Any) -> Run:
+        """The inverse of `to_json`, with some parts `given` anew. Raises UserError on what this version lacks."""
         names = [f.name for f in fields(cls)]
         if wrong := [k for k in values if k not in names]:
             raise unknown("setting", wrong[0], names)
-        built = {k: calls.rebuild(v) if isinstance(v, dict) else v for k, v in values.items()}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in built.items()})
+        built = {k: calls.rebuild(v) if isinstance(v, dict) else v for k, v in values.items() if k not in given}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in built.items()}, **given)
 
 
 def _shared(now: Callable | None, chosen: Callable, part: str) -> dict[str, Any]:
     """Settings that survive a change of part: an image size belongs to the data, not to the views that use it."""
     keep = {"views": ("size",), "optimizer": ("lr",)}.get(part, ())
     return {k: v for k, v in calls.knobs(now).items() if k in keep and calls.accepts(chosen, k)} if now else {}
-
-
-def lookup(what: str, table: Mapping[str, Callable]) -> Callable[[str], Callable]:
-    def find(name: str) -> Callable:
-        if name not in table:
-            raise unknown(what, name, table)
-        return table[name]
-
-    return find

@@ -25,9 +25,7 @@ from .log import Log
 from .types import Batch, Method
 
 CHECKPOINT_SECONDS = 60.0  # write one at most this often while an epoch lasts
-MEND = (
-    ": lower the learning rate, raise the temperature or use precision=fp32; the last checkpoint is from before it"
-)
+MEND = ": lower the learning rate, raise the temperature or use precision=fp32; the last checkpoint is from before it"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 

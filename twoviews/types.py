@@ -112,5 +112,3 @@ class Source(Protocol):
     def read(self, index: int) -> Tensor:
         """The decoded item: for photos uint8 (C, H, W). Raises BrokenItem with the reason."""
         ...
-
-

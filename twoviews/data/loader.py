@@ -66,7 +66,7 @@ class Loader:
         self.micro = batch_size // parts  # rows of one micro-batch on one rank
         self.accumulate = accumulate
         self.device = torch.device(device)
-        self.workers = max(0, (os.cpu_count() or 1) // local_world() - 1) if workers is None else workers
+        self.workers = cores() - 1 if workers is None else workers
         self.skipped: dict[str, str] = {}
         self.labels = None if source.labels is None else torch.from_numpy(source.labels).to(self.device)
         self.order = torch.arange(len(source))
@@ -150,7 +150,7 @@ class Memory:
 
     def __init__(self, loader: Loader, progress: Callable[[int, int], None] | None):
         n, items = len(loader.source), []
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders release the interpreter's lock
+        with ThreadPoolExecutor(cores()) as pool:  # decoders release the interpreter's lock
             for done, item in enumerate(pool.map(loader.try_read, range(n), chunksize=64), 1):
                 items.append(item)
                 if progress and (done % 256 == 0 or done == n):
@@ -174,6 +174,7 @@ class Memory:
                 yield *collate([self.photos[i] for i in at.tolist()]), ids
 
 
-def local_world() -> int:
-    """How many processes share this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+def cores() -> int:
+    """The cores that each process on this machine may use, at most 16."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(16, available // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))

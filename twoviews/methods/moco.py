@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from ..dist import gather, shuffled
 from ..ema import EMA
-from ..heads import linear, mlp
+from ..heads import linear, mlp, unit
 from ..negatives import Queue
 from ..objectives.contrast import info_nce
 from ..types import Batch, Method, Out
@@ -47,7 +46,7 @@ class MoCo(Method):
         self.symmetric = symmetric
 
     def project(self, h: Tensor) -> Tensor:
-        return normalize(self.head(h), dim=1)
+        return unit(self.head(h))
 
     def query(self, x: Tensor) -> Tensor:
         return self.project(self.encoder(x))  # (B, D)
@@ -55,7 +54,7 @@ class MoCo(Method):
     def key(self, x: Tensor) -> Tensor:
         if self.target is None:
             return self.query(x)
-        return normalize(shuffled(self.target, x), dim=1)  # (B, D)
+        return unit(shuffled(self.target, x))  # (B, D)
 
     def forward(self, batch: Batch) -> Out:
         x1, x2 = batch.views

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
-from ..heads import mlp
+from ..heads import mlp, unit
 from ..objectives.contrast import nt_xent
 from ..types import Batch, Method, Out
 
@@ -26,7 +25,7 @@ class SimCLR(Method):
         self.temperature = temperature
 
     def project(self, h: Tensor) -> Tensor:
-        return normalize(self.head(h), dim=1)
+        return unit(self.head(h))
 
     def forward(self, batch: Batch) -> Out:
         # One pass over all views, so that BatchNorm sees them together as in the paper.

@@ -1,6 +1,6 @@
 """Supervised training with labels: not a way to learn without them, but the yardstick beside the ways that do.
 
-    L = mean over views of cross entropy(linear(encoder(view)), label)
+L = mean over views of cross entropy(linear(encoder(view)), label)
 """
 
 from __future__ import annotations

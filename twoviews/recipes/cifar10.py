@@ -37,7 +37,9 @@ def cifar10_moco(data: Any) -> Run:
     """
     return Run(
         **_shared(data),
-        views=partial(two_crops, size=32, strength=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0),
+        views=partial(
+            two_crops, size=32, strength=1.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, blur=0.0
+        ),
         method=partial(MoCo, hidden=0, queue=4096, temperature=0.1, momentum=0.99, symmetric=True),
         optimizer=partial(sgd, lr=0.06, momentum=0.9, weight_decay=5e-4),
         batchnorm=8,
@@ -46,8 +48,8 @@ def cifar10_moco(data: Any) -> Run:
 
 def _shared(data: Any) -> dict[str, Any]:
     return {
-        "data": partial(photos, data, split="train"),
-        "test": partial(photos, data, split="test"),
+        "data": partial(photos, data=data, split="train"),
+        "test": partial(photos, data=data, split="test"),
         "encoder": partial(resnet18, stem="cifar"),
         "test_view": partial(center, size=32),
         "schedule": partial(cosine, warmup=0.05),

@@ -31,8 +31,7 @@ def auto(data: Any, *, device: str = "cpu", labels: str | None = None) -> Run:
     convolutional encoder; as many epochs as the hardware sees in a reasonable time. Every choice is a setting.
     Raises DataError when none of the photos can be read.
     """
-    split = next((s for s in splits(data) if s.startswith("train")), None)
-    test = next((s for s in ("test", "val", "validation", "valid") if s in splits(data)), None) if split else None
+    split, test = train_and_test(data)
     source = photos(data, split=split, labels=labels)
     n, gpu = len(source), device.startswith("cuda")
 
@@ -40,7 +39,7 @@ def auto(data: Any, *, device: str = "cpu", labels: str | None = None) -> Run:
     batch = max(2, min(512 if gpu else 256, 2 ** ((n // 4) | 1).bit_length() // 2))
     items = GPU_ITEMS if gpu else CPU_ITEMS * 32**2 // size**2
     encoder: partial = partial(resnet50 if n > 200_000 else resnet18, stem="cifar" if size <= 64 else "imagenet")
-    read = partial(photos, data, labels=labels, max_side=2 * size)
+    read = partial(photos, data=data, labels=labels, max_side=2 * size)
     return Run(
         data=partial(read, split=split),
         test=partial(read, split=test) if test else None,
@@ -65,6 +64,13 @@ def explain(run: Run) -> str:
     )
 
 
+def train_and_test(data: Any) -> tuple[str | None, str | None]:
+    """The names of the splits to train and to measure on, (None, None) where the data has no such two."""
+    found = splits(data)
+    test = next((s for s in ("test", "validation", "valid", "val") if s in found), None)
+    return ("train", test) if test and "train" in found else (None, None)
+
+
 def _side(source: Source) -> float:
     sides = []
     for i in range(0, len(source), max(1, len(source) // 32)):
@@ -73,7 +79,9 @@ def _side(source: Source) -> float:
         except BrokenItem:
             continue
     if not sides:
-        raise DataError(f"none of the {len(sides) or 32} photos tried in {source.name} could be read; see `twoviews check`")
+        raise DataError(
+            f"none of the {len(sides) or 32} photos tried in {source.name} could be read; see `twoviews check`"
+        )
     return median(sides)
 
 

@@ -28,7 +28,13 @@ pre { background: var(--soft); padding: .8rem; overflow-x: auto; }
 
 
 def write_page(
-    folder: Path, *, title: str, verdict: str, table: Mapping[str, Mapping[str, str]] | None, views: list[Tensor], skipped: int
+    folder: Path,
+    *,
+    title: str,
+    verdict: str,
+    table: Mapping[str, Mapping[str, str]] | None,
+    views: list[Tensor],
+    skipped: int,
 ) -> Path:
     """Write the page of a finished run.
 
@@ -47,7 +53,7 @@ def write_page(
         f"<figcaption>Each column: {len(views)} views of one item. The method learns that they belong together.</figcaption></figure>",
         f"<h2>Data</h2><p>{data['items']:,} items from {html.escape(str(data['name']))}{classes}; {skipped} could not be read"
         f"{' (see skipped.csv)' if skipped else ''}.</p>",
-        f"<h2>To repeat it</h2><pre>{html.escape(_command(about))}</pre>"
+        f"<h2>To repeat it</h2><pre>{html.escape(about['command'])}</pre>"
         f"<p><small>{_pairs(versions)}; {_pairs(hardware)}</small></p>",
         f"<details><summary>Every setting</summary><pre>{html.escape(json.dumps(about['run'], indent=2))}</pre></details>",
     ]
@@ -63,7 +69,9 @@ def _table(table: Mapping[str, Mapping[str, str]]) -> str:
     columns = list(dict.fromkeys(c for row in table.values() for c in row))
     head = "".join(f"<th>{html.escape(c)}</th>" for c in ["", *columns])
     rows = (
-        f"<tr><td>{html.escape(name)}</td>" + "".join(f"<td>{html.escape(row.get(c, ''))}</td>" for c in columns) + "</tr>"
+        f"<tr><td>{html.escape(name)}</td>"
+        + "".join(f"<td>{html.escape(row.get(c, ''))}</td>" for c in columns)
+        + "</tr>"
         for name, row in table.items()
     )
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
@@ -87,10 +95,6 @@ def _picture(views: list[Tensor], most: int = 12) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _command(about: dict[str, Any]) -> str:
-    return about.get("command") or "twoviews.fit(Run.from_json(json.load(open('run.json'))['run']), 'again')"
 
 
 def _pairs(values: Mapping[str, Any]) -> str:

@@ -1,0 +1,109 @@
+"""A run is a value: written down, changed by name, built again, refused in words."""
+
+import json
+from functools import partial
+
+import numpy as np
+import pytest
+from twoviews import calls
+from twoviews.data.digits import digits
+from twoviews.data.image import photos
+from twoviews.data.views import two_crops
+from twoviews.encoders import ENCODERS
+from twoviews.errors import UserError
+from twoviews.methods import METHODS, SimCLR
+from twoviews.recipes import RECIPES
+from twoviews.run import Run
+
+
+def a_run(**settings):
+    return Run(data=partial(digits, items=20), encoder=ENCODERS["small"], method=partial(SimCLR, hidden=8), **settings)
+
+
+def round_trip(run):
+    return Run.from_json(json.loads(json.dumps(run.to_json())))
+
+
+@pytest.mark.parametrize("name", [n for n in RECIPES if n != "auto"])
+def test_a_recipe_survives_json(name):
+    run = RECIPES[name]("some/where.zip")
+    assert round_trip(run).to_json() == run.to_json()
+
+
+def test_json_holds_every_default():
+    written = a_run().to_json()
+    assert written["method"] == {
+        "call": "twoviews.methods.simclr:SimCLR", "dim": 128, "hidden": 8, "temperature": 0.1
+    }  # fmt: skip
+    assert written["views"]["scale"] == [0.08, 1.0]
+    assert round_trip(a_run()).views().size == 32
+
+
+def test_settings_are_changed_by_name():
+    run = a_run().override(
+        {"method.queue": 64, "method": "moco", "epochs": 3, "views.scale": [0.5, 1], "views.blur": (1, 0.1), "clip": 1}
+    )
+    assert run.method.func is METHODS["moco"]
+    assert calls.knobs(run.method)["queue"] == 64
+    assert run.epochs == 3
+    assert run.views().scale == (0.5, 1)
+    assert calls.knobs(run.optimizer)["lr"] == 0.06
+
+
+def test_a_new_choice_of_views_keeps_the_size_of_the_data():
+    run = a_run(views=partial(two_crops, size=20)).override({"views": "multi_crop"})
+    assert run.views().size == 20
+    assert len(run.views().windows()) == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("method.temprature", 1.0, "did you mean 'temperature'"),
+        ("epcohs", 3, "did you mean 'epochs'"),
+        ("method", "simcrl", "did you mean 'simclr'"),
+        ("encoder", "resnet19", "did you mean 'resnet1"),
+        ("method.temperature", "hot", "must be a number like 0.1, got 'hot'"),
+        ("method.hidden", 8.5, "must be a whole number"),
+        ("views.quarter_turns", 1, "must be True or False"),
+        ("epochs", "many", "must be a whole number"),
+        ("epochs.x", 1, "no settings of its own"),
+        ("data", "elsewhere", "cannot be replaced"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_line(key, value, message):
+    with pytest.raises(UserError, match=message) as error:
+        a_run().override({key: value})
+    assert "\n" not in str(error.value)
+
+
+def test_what_only_the_data_knows_is_filled_in():
+    source = digits(items=20)
+    run = a_run().override({"method": "supervised"}).resolved(source)
+    assert calls.knobs(run.method)["classes"] == 10
+    assert calls.knobs(run.encoder)["channels"] == 3
+    with pytest.raises(UserError, match="needs labels"):
+        a_run().override({"method": "supervised"}).resolved(photos(np.zeros((4, 8, 8), np.uint8)))
+
+
+def test_only_names_of_the_package_are_imported():
+    for call in ("os:system", "builtins:eval", "twoviews.cli:sys.exit", "twoviewsx:y", "None"):
+        with pytest.raises(UserError):
+            calls.rebuild({"call": call})
+
+
+def test_an_object_given_from_python_must_be_given_again():
+    run = Run(data=partial(photos, data=np.zeros((4, 8, 8), np.uint8)), encoder=ENCODERS["small"], method=SimCLR)
+    written = json.loads(json.dumps(run.to_json()))
+    with pytest.raises(UserError, match="'data' was a numpy.ndarray given from Python"):
+        Run.from_json(written)
+    assert Run.from_json(written, data=run.data).epochs == 200
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("0.5", 0.5), ("1e-4", 1e-4), ("True", True), ("true", True), ("None", None), ("null", None),
+     ("(1, 2)", (1, 2)), ("[1,2]", [1, 2]), ("moco", "moco"), ("timm:vit_tiny", "timm:vit_tiny")],
+)  # fmt: skip
+def test_values_are_read_as_python_or_json(text, value):
+    assert calls.parse(text) == value

@@ -1,0 +1,206 @@
+"""The same few verbs from Python and from the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import calls
+from .checkpoint import load_encoder, read_run
+from .data.image import photos
+from .data.loader import cores
+from .encoders import ENCODERS
+from .errors import unknown
+from .evaluate import PROBES
+from .evaluate.embed import model
+from .evaluate.measure import Table
+from .evaluate.store import embed_to
+from .evaluate.table import RAW, UNTRAINED, H
+from .fit import Result, default_device, fit, measure, sources, trained
+from .folder import write_skipped
+from .log import Log
+from .methods import METHODS
+from .optim import OPTIMIZERS, SCHEDULES
+from .recipes import RECIPES
+from .recipes.photos import explain, train_and_test
+from .data.views import VIEWS
+from .run import Run
+
+LISTS = {
+    "methods": METHODS,
+    "encoders": ENCODERS,
+    "views": VIEWS,
+    "optimizers": OPTIMIZERS,
+    "schedules": SCHEDULES,
+    "recipes": RECIPES,
+    "probes": PROBES,
+}
+
+
+def train(
+    data: Any,
+    *,
+    recipe: str = "auto",
+    out: str | Path | None = None,
+    labels: str | Path | None = None,
+    device: str | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+    settings: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Result:
+    """Train an encoder on photos and measure it; goes on where an earlier call was stopped.
+
+    data:     a folder, archive, Parquet or NumPy file, array, torch Dataset or Hugging Face dataset.
+    settings: changes to the recipe by name, as {"method.temperature": 0.2}; those without a dot also as keywords.
+    >>> twoviews.train("photos/", epochs=50, method="moco", settings={"method.queue": 4096})
+    """
+    if recipe not in RECIPES:
+        raise unknown("recipe", recipe, RECIPES)
+    make = RECIPES[recipe]
+    device = device or default_device()
+    known = {"device": device, "labels": None if labels is None else str(labels)}
+    data = str(data) if isinstance(data, Path) else data
+    run = make(data, **{k: v for k, v in known.items() if k in inspect.signature(make).parameters})
+    run = run.override({**(settings or {}), **more})
+    name = recipe if recipe != "auto" else calls.name(run.method).lower()
+    return fit(
+        run,
+        out or Path("runs") / f"{stem(data)}-{name}",
+        device=device,
+        fresh=fresh,
+        quiet=quiet,
+        say=(f"chosen: {explain(run)}; change any with KEY=VALUE",),
+    )
+
+
+def demo(
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    device: str | None = None,
+    fresh: bool = False,
+    quiet: bool = False,
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """Train on the embedded data set. Raises UserError when the encoder is not twice as good as what learned nothing."""
+    run = RECIPES["demo"]()
+    run = replace(run, seed=seed, data=partial(run.data, seed=seed), test=partial(run.test, seed=seed))  # type: ignore[arg-type]
+    out = Path(out or f"runs/demo-{seed}")
+    result = fit(
+        run.override(settings or {}), out, device=device, fresh=fresh, quiet=quiet, say=(f"chosen: {explain(run)}",)
+    )
+    return result
+
+
+def shortfall(table: Table) -> str | None:
+    """Why a demo has failed, or None: the encoder must reach twice the kNN accuracy of what has learned nothing."""
+    ours, raw, untrained = (table.rows[row]["knn"].value for row in (H, RAW, UNTRAINED))
+    if ours >= 2 * max(raw, untrained):
+        return None
+    return f"the demo failed: kNN {ours:.1%} is not twice raw pixels' {raw:.1%} and the untrained encoder's {untrained:.1%}"
+
+
+def embed(
+    run: str | Path,
+    data: Any,
+    out: str | Path,
+    *,
+    labels: str | Path | None = None,
+    batch_size: int = 256,
+    device: str | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Write one embedding an item of `data` to a .parquet, .npy or .safetensors file. Returns its path.
+
+    A call that was stopped goes on where it was; items that cannot be read are listed beside the file.
+    """
+    out, device, log = Path(out), device or default_device(), Log(quiet=quiet)
+    about = read_run(run)["run"]
+    encoder, view = load_encoder(run, device), calls.rebuild(about["test_view"])
+    source = photos(data, labels=labels, **reading(about))
+    skipped: dict[str, str] = {}
+    with log.progress("embedding", len(source)) as bar:
+        count = embed_to(
+            out,
+            model(encoder),
+            source,
+            view(),
+            identity=f"{digest(encoder)} {calls.describe(view)}",
+            batch_size=batch_size,
+            device=device,
+            workers=cores() if len(source) > batch_size else 0,
+            progress=bar,
+            skipped=skipped,
+        )
+    write_skipped(out.with_name(out.name + ".skipped.csv"), skipped)
+    log.say(
+        f"{count:,} embeddings in {out}"
+        + (f"; {len(skipped)} could not be read, see {out.name}.skipped.csv" if skipped else "")
+    )
+    return out
+
+
+def evaluate(
+    run: str | Path,
+    data: Any = None,
+    *,
+    labels: str | Path | None = None,
+    device: str | None = None,
+    quiet: bool = False,
+    **probe: Any,
+) -> Table:
+    """Measure a run, on its own data or on other labelled photos, beside what learned nothing.
+
+    probe: settings of the kNN, as k=200, temperature=0.1.
+    """
+    about, where = read_run(run)["run"], torch.device(device or default_device())
+    if data is None:
+        setup = Run.from_json(about)
+        source, test = sources(setup)
+    else:
+        read = partial(photos, data=data, labels=labels, **reading(about))
+        train_split, test_split = train_and_test(data)
+        source, test = read(split=train_split), read(split=test_split) if test_split else None
+        setup = Run.from_json(about, data=read, test=None)
+    method = trained(setup, Path(run)).to(where)
+    return measure(setup, method, source, test, where, Log(quiet=quiet), settings={"knn": probe})
+
+
+def reading(about: Mapping[str, Any]) -> dict[str, Any]:
+    """How a run's encoder wants photos read, from its run.json."""
+    channels = about["encoder"].get("channels")
+    return {"channels": channels, "max_side": about["data"].get("max_side")}
+
+
+def catalogue(what: str) -> Iterator[str]:
+    """What can be chosen of one kind, a line each with its settings."""
+    if what not in LISTS:
+        raise unknown("list", what, LISTS)
+    for name, call in LISTS[what].items():
+        settings = ", ".join(f"{k}={v!r}" for k, v in calls.knobs(call).items())
+        yield f"{name:16} {settings}"
+    if what == "encoders":
+        yield f"{'timm:NAME':16} any model of timm, where it is installed"
+
+
+def digest(module: torch.nn.Module) -> str:
+    """A short hash of a module's weights."""
+    out = hashlib.blake2b(digest_size=8)
+    for name, tensor in module.state_dict().items():
+        out.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return out.hexdigest()
+
+
+def stem(data: Any) -> str:
+    """A short name for the data, for the folder of its run."""
+    if not isinstance(data, str):
+        return type(data).__name__.lower()
+    return Path(data.rstrip("/")).name.split(".")[0] or "photos"

@@ -1,0 +1,177 @@
+"""Zip and tar archives: where each image lies, read at its place without unpacking."""
+
+from __future__ import annotations
+
+import os
+import struct
+import tarfile
+import weakref
+import zipfile
+import zlib
+
+import numpy as np
+
+from ..errors import BrokenItem, DataError
+from .listing import EXTENSIONS, Listing, from_paths
+
+STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+ENCRYPTED = 0x1  # general purpose flag, bit 0
+
+
+class Place:
+    """A file read at given places. It keeps no position, so threads and forked processes may share it."""
+
+    def __init__(self, path: str):
+        self.path = os.path.abspath(path)
+        self.file: int | None = None
+
+    def __reduce__(self):
+        return Place, (self.path,)
+
+    def read(self, offset: int, size: int) -> bytes:
+        try:
+            data = self._read(offset, size)
+        except OSError as error:
+            raise BrokenItem(f"its archive cannot be read: {(error.strerror or str(error)).lower()}") from None
+        if len(data) < size:
+            raise BrokenItem("its archive ends before it does")
+        return data
+
+    def _read(self, offset: int, size: int) -> bytes:
+        if not hasattr(os, "pread"):  # Windows
+            with open(self.path, "rb") as stream:
+                stream.seek(offset)
+                return stream.read(size)
+        if self.file is None:
+            file = os.open(self.path, os.O_RDONLY)
+            weakref.finalize(self, os.close, file)
+            self.file = file
+        return os.pread(self.file, size, offset)
+
+
+class ZipMembers:
+    """Members of a zip archive as arrays of (offset, size, method, checksum)."""
+
+    def __init__(self, path: str, members: list[zipfile.ZipInfo]):
+        n = len(members)
+        self.place = Place(path)
+        self.offset = np.fromiter((m.header_offset for m in members), np.int64, n)
+        self.packed = np.fromiter((m.compress_size for m in members), np.int64, n)
+        self.size = np.fromiter((m.file_size for m in members), np.int64, n)
+        self.method = np.fromiter((m.compress_type for m in members), np.int16, n)
+        self.crc = np.fromiter((m.CRC for m in members), np.uint32, n)
+        self.encrypted = np.fromiter((bool(m.flag_bits & ENCRYPTED) for m in members), bool, n)
+
+    def fetch(self, index: int) -> bytes:
+        if self.encrypted[index]:
+            raise BrokenItem("encrypted")
+        method, offset = self.method[index], int(self.offset[index])
+        if method not in (STORED, DEFLATED):
+            raise BrokenItem(f"packed with zip method {method}; pack it stored or deflated")
+        header = self.place.read(offset, 30)
+        if header[:4] != b"PK\3\4":
+            raise BrokenItem("damaged in its archive")
+        name, extra = struct.unpack_from("<HH", header, 26)
+        data = self.place.read(offset + 30 + name + extra, int(self.packed[index]))
+        try:
+            if method == DEFLATED:
+                data = zlib.decompressobj(-15).decompress(data, int(self.size[index]) or 1)
+        except zlib.error:
+            raise BrokenItem("damaged in its archive") from None
+        if zlib.crc32(data) != self.crc[index]:
+            raise BrokenItem("damaged in its archive (checksum differs)")
+        return data
+
+    def stamp(self, index: int) -> int:
+        return int(self.crc[index])
+
+    def load(self, index: np.ndarray) -> None:
+        pass
+
+
+class TarMembers:
+    """Members of a tar archive as (offset, size), in a file or, once unpacked, in memory."""
+
+    def __init__(self, data: Place | bytearray, offset: list[int], size: list[int]):
+        self.data = data
+        self.offset, self.size = np.array(offset, np.int64), np.array(size, np.int64)
+
+    def fetch(self, index: int) -> bytes:
+        offset, size = int(self.offset[index]), int(self.size[index])
+        if isinstance(self.data, Place):
+            return self.data.read(offset, size)
+        return bytes(self.data[offset : offset + size])
+
+    def stamp(self, index: int) -> int:
+        return int(self.size[index])
+
+    def load(self, index: np.ndarray) -> None:
+        pass
+
+
+def list_zip(path: str) -> Listing:
+    """Raises DataError when the archive cannot be read, holds no image or only encrypted ones."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+    except (zipfile.BadZipFile, struct.error, EOFError, ValueError, NotImplementedError):
+        raise DataError(f"cannot read '{path}': not a zip archive, or cut short; fetch or pack it again") from None
+    found = []
+    for info in infos:
+        name = info.filename.replace("\\", "/").encode("utf-8", "surrogateescape")
+        if _is_image(name) and not info.is_dir():
+            found.append((name, info))
+    found.sort(key=lambda pair: pair[0])
+    names, members = [name for name, _ in found], [info for _, info in found]
+    store = ZipMembers(path, members)
+    _require(path, len(names), len(infos))
+    if store.encrypted.all():
+        raise DataError(f"archive '{path}' is encrypted; give it unpacked, or packed without a password")
+    return from_paths(os.path.basename(path), store, names)
+
+
+def list_tar(path: str) -> Listing:
+    """An archive that is packed as a whole (.tar.gz and so on) is unpacked into memory once.
+
+    Raises DataError when it cannot be read or holds no image.
+    """
+    names: list[bytes] = []
+    offset: list[int] = []
+    size: list[int] = []
+    seen = 0
+    packed = not path.lower().endswith(".tar")
+    buffer = bytearray()
+    try:
+        with tarfile.open(path, "r|*" if packed else "r:") as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # else every header seen is kept
+                seen += member.isfile()
+                name = member.name.encode("utf-8", "surrogateescape").removeprefix(b"./")
+                if not (member.isfile() and _is_image(name)) or member.issparse():
+                    continue
+                names.append(name)
+                size.append(member.size)
+                offset.append(len(buffer) if packed else member.offset_data)
+                if packed:
+                    buffer += archive.extractfile(member).read()  # type: ignore[union-attr]
+    except MemoryError:
+        raise DataError(f"archive '{path}' does not fit in memory; unpack it and give the folder") from None
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise DataError(f"cannot read '{path}': not a tar archive, or cut short; fetch or pack it again") from None
+    _require(path, len(names), seen)
+    order = sorted(range(len(names)), key=names.__getitem__)
+    store = TarMembers(buffer if packed else Place(path), [offset[i] for i in order], [size[i] for i in order])
+    return from_paths(os.path.basename(path), store, [names[i] for i in order])
+
+
+def _is_image(name: bytes) -> bool:
+    hidden = name[:1] == b"." or b"/." in name
+    return not hidden and os.path.splitext(name)[1][1:].lower() in EXTENSIONS
+
+
+def _require(path: str, images: int, members: int) -> None:
+    if not images:
+        held = f"none of its {members} files is an image" if members else "it is empty"
+        raise DataError(f"no images in archive '{path}': {held}")

@@ -1,0 +1,189 @@
+"""Read every image of a source before hours are spent on it, and say what is there."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..errors import BrokenItem
+from .decode import Native
+from .image import ImageSource
+
+SLAB = 1024  # images in flight at once; only their descriptions are held
+TASK = 16  # images a thread takes at once: for small ones a task each costs more than the decoding
+DIGEST = 16  # bytes
+
+
+@dataclass
+class Report:
+    """What `check` found.
+
+    broken:     (key, reason) of the images that cannot be read; nothing below counts them.
+    width, height: least, median and largest, in pixels, upright, before any reduction.
+    sizes:      the commonest (width, height, images).
+    formats, modes, depths: images of each, as they are in the files; depths in bits.
+    range16:    least and largest value of all 16-bit images, None when there are none.
+    duplicates: groups of keys whose decoded pixels are all equal.
+    labels:     images of each class, or None; `unlabelled` counts the rest.
+    bytes:      of the files or arrays.
+    """
+
+    name: str
+    count: int
+    readable: int
+    broken: list[tuple[str, str]]
+    width: tuple[int, float, int] | None
+    height: tuple[int, float, int] | None
+    sizes: list[tuple[int, int, int]]
+    formats: dict[str, int]
+    modes: dict[str, int]
+    depths: dict[int, int]
+    channels: int
+    range16: tuple[int, int] | None
+    duplicates: list[list[str]]
+    labels: dict[str, int] | None
+    unlabelled: int
+    bytes: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report in types that JSON knows."""
+        return asdict(self) | {"depths": {str(depth): n for depth, n in self.depths.items()}}
+
+    def lines(self, most: int = 10) -> list[str]:
+        """The report as plain text; at most so many broken images, duplicates and classes by name."""
+        rate = self.count / max(self.seconds, 1e-9)
+        out = [f"{self.name}: {self.count:,} images, {self.bytes / 2**20:,.1f} MiB, {rate:,.0f} images/s"]
+        if self.width and self.height:
+            out.append(f"width      {_spread(self.width)}")
+            out.append(f"height     {_spread(self.height)}")
+            out.append("sizes      " + ", ".join(f"{w} x {h}: {n:,}" for w, h, n in self.sizes))
+        for name, counts in (("formats", self.formats), ("modes", self.modes), ("bits", self.depths)):
+            if counts:
+                out.append(f"{name:<10} " + ", ".join(f"{key}: {n:,}" for key, n in counts.items()))
+        out.append(f"read as    {self.channels} channel{'s' if self.channels > 1 else ''}")
+        if self.range16:
+            low, high = self.range16
+            out.append(f"16-bit     values from {low} to {high}; range16=({low}, {high}) would use all of them")
+        if self.labels is not None:
+            named = [f"{name}: {n:,}" for name, n in self.labels.items()]
+            rest = [f"unlabelled: {self.unlabelled:,}"] if self.unlabelled else []
+            out.append(f"classes    {len(named)}: " + ", ".join(_some(named, most) + rest))
+        extra = sum(len(group) - 1 for group in self.duplicates)
+        out.append(f"duplicates {extra:,} images have the very pixels of another")
+        out += [f"  {text}" for text in _some([" = ".join(_some(g, 4)) for g in self.duplicates], most)]
+        out.append(f"broken     {len(self.broken):,} images cannot be read")
+        out += [f"  {text}" for text in _some([f"{key}: {reason}" for key, reason in self.broken], most)]
+        return out
+
+
+def check(
+    source: ImageSource, *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> Report:
+    """Decode every image of a source.
+
+    workers:  threads (decoders release the interpreter's lock); None: one per core.
+    progress: called with (done, all).
+    """
+    start, n = perf_counter(), len(source)
+    broken: list[tuple[str, str]] = []
+    formats, modes, depths = Counter[str](), Counter[str](), Counter[int]()
+    shapes = np.zeros((n, 2), np.int32)  # (width, height), 0 for a broken image
+    digests = np.zeros((n, DIGEST), np.uint8)
+    range16: tuple[int, int] | None = None
+    total = 0
+    for index, found in enumerate(_inspect(source, workers or os.cpu_count() or 1)):
+        if isinstance(found, BrokenItem):
+            broken.append((source.key(index), str(found)))
+        else:
+            native, digest, size = found
+            formats[native.format] += 1
+            modes[native.mode] += 1
+            depths[native.depth] += 1
+            shapes[index] = native.width, native.height
+            digests[index] = np.frombuffer(digest, np.uint8)
+            total += size
+            if native.low is not None and native.high is not None:
+                low, high = range16 or (native.low, native.high)
+                range16 = min(low, native.low), max(high, native.high)
+        if progress and ((index + 1) % 64 == 0 or index + 1 == n):
+            progress(index + 1, n)
+    good = np.flatnonzero(shapes[:, 0])
+    sizes = Counter(map(tuple, shapes[good].tolist())).most_common(3)
+    labels, unlabelled = _labels(source, good)
+    return Report(
+        name=source.name,
+        count=n,
+        readable=len(good),
+        broken=broken,
+        width=_three(shapes[good, 0]),
+        height=_three(shapes[good, 1]),
+        sizes=[(w, h, images) for (w, h), images in sizes],
+        formats=dict(formats.most_common()),
+        modes=dict(modes.most_common()),
+        depths=dict(depths.most_common()),
+        channels=source.channels,
+        range16=range16,
+        duplicates=[[source.key(i) for i in group] for group in _equal(digests, good)],
+        labels=labels,
+        unlabelled=unlabelled,
+        bytes=total,
+        seconds=perf_counter() - start,
+    )
+
+
+def _inspect(source: ImageSource, workers: int) -> Iterator[BrokenItem | tuple[Native, bytes, int]]:
+    def one(index: int) -> BrokenItem | tuple[Native, bytes, int]:
+        try:
+            pixels, native, size = source.inspect(index)
+        except BrokenItem as broken:
+            return broken
+        digest = blake2b(repr(pixels.shape).encode(), digest_size=DIGEST)
+        digest.update(pixels.numpy())  # type: ignore[arg-type]
+        return native, digest.digest(), size
+
+    def some(start: int) -> list[BrokenItem | tuple[Native, bytes, int]]:
+        return [one(index) for index in range(start, min(start + TASK, len(source)))]
+
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(source), SLAB):
+            for found in pool.map(some, range(start, min(start + SLAB, len(source)), TASK)):
+                yield from found
+
+
+def _equal(digests: np.ndarray, good: np.ndarray) -> list[list[int]]:
+    """Groups of two or more places with one digest, in order."""
+    _, group, counts = np.unique(digests[good], axis=0, return_inverse=True, return_counts=True)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place, which in zip(good.tolist(), group.ravel().tolist(), strict=True):
+        if counts[which] > 1:
+            groups[which].append(place)
+    return list(groups.values())
+
+
+def _labels(source: ImageSource, good: np.ndarray) -> tuple[dict[str, int] | None, int]:
+    if source.labels is None or source.classes is None:
+        return None, len(good)
+    labels = source.labels[good]
+    counts = np.bincount(labels[labels >= 0], minlength=len(source.classes))
+    return dict(zip(source.classes, counts.tolist(), strict=True)), int((labels < 0).sum())
+
+
+def _three(values: np.ndarray) -> tuple[int, float, int] | None:
+    return (int(values.min()), float(np.median(values)), int(values.max())) if len(values) else None
+
+
+def _spread(three: tuple[int, float, int]) -> str:
+    return f"{three[0]} to {three[2]}, median {three[1]:g}"
+
+
+def _some(texts: list[str], most: int) -> list[str]:
+    return texts[:most] + ([f"and {len(texts) - most:,} more"] if len(texts) > most else [])

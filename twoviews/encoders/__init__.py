@@ -1,0 +1,37 @@
+"""Encoders: from what an item is to h, what users keep. ENCODERS names them for the command line.
+
+An encoder is an nn.Module with `dim`, `forward(x) -> (B, dim)` and `tokens(x) -> (B, N, dim)`: the same before it is
+pooled. It has no classifier and knows no method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from ..errors import unknown
+from .resnet import resnet18, resnet34, resnet50, resnet101
+from .small import small
+from .timm import timm_encoder
+
+ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "resnet50": resnet50,
+    "resnet101": resnet101,
+    "small": small,
+}
+
+
+def encoder_factory(name: str) -> Callable[..., nn.Module]:
+    """The factory `(channels, ...) -> encoder` for a name in ENCODERS or for "timm:NAME".
+
+    Raises UserError on another name; a wrong NAME is found when the encoder is built.
+    """
+    if name.startswith("timm:"):
+        return partial(timm_encoder, name=name.removeprefix("timm:"))
+    if name not in ENCODERS:
+        raise unknown("encoder", name, [*ENCODERS, "timm:NAME"])
+    return ENCODERS[name]

@@ -1,0 +1,11 @@
+"""Probes by name. A probe is a function (train: Features, test: Features, **settings) -> Score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .knn import knn
+from .linear import linear
+from .score import Score
+
+PROBES: dict[str, Callable[..., Score]] = {"knn": knn, "linear": linear}
