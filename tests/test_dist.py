@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from conftest import Numbers, Tiny
-from torch.nn.parallel import DistributedDataParallel
 
 from twoviews import dist
 from twoviews.methods import METHODS
@@ -63,7 +62,7 @@ def worker(rank, world, folder):
     found = {}
     for name in METHODS:
         method = build(name)
-        found[name] = steps(method, DistributedDataParallel(method, broadcast_buffers=False), rank, world)
+        found[name] = steps(method, dist.replicated(method, torch.device("cpu")), rank, world)
     x = torch.arange(6.0, dtype=torch.float64).view(3, 2) + 10 * rank
     x.requires_grad_()
     weights = torch.arange(12.0, dtype=torch.float64).view(6, 2) * (1 + rank)

@@ -113,8 +113,9 @@ def test_features_are_those_of_each_item_alone():
 def test_workers_give_the_same_features():
     source, net = Noise(), model(Net())
     skipped = {}
-    here, there = features(net, source, VIEW, batch_size=7), features(
-        net, source, VIEW, batch_size=7, workers=2, skipped=skipped
+    here, there = (
+        features(net, source, VIEW, batch_size=7),
+        features(net, source, VIEW, batch_size=7, workers=2, skipped=skipped),
     )
     assert torch.equal(here.h, there.h)
     assert here.keys == there.keys
@@ -245,17 +246,18 @@ def test_no_labels_no_columns(tmp_path, kind):
         assert path.with_name(path.name + ".keys.csv").read_text() == "key\na\nb\nc\nd\n"
 
 
-def _embed_until_killed(path, kill_at):
-    torch.set_num_threads(1)
+def _embed_until_killed(path, kill_at, threads):
+    torch.set_num_threads(threads)
     embed_to(path, model(Net()), Noise(kill_at=kill_at), VIEW, identity="a", batch_size=4, part=10)
 
 
 @pytest.mark.parametrize("kind", formats.WRITERS)
 def test_a_killed_embed_goes_on_and_ends_byte_identical(tmp_path, kind):
     whole, path = tmp_path / f"whole{kind}", tmp_path / f"out{kind}"
-    torch.set_num_threads(1)
     embed_to(whole, model(Net()), Noise(), VIEW, identity="a", batch_size=4, part=10)
-    process = multiprocessing.get_context("spawn").Process(target=_embed_until_killed, args=(path, 25))
+    process = multiprocessing.get_context("spawn").Process(
+        target=_embed_until_killed, args=(path, 25, torch.get_num_threads())
+    )
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL

@@ -91,7 +91,10 @@ def load_encoder(run: str | Path, device: str | torch.device = "cpu") -> nn.Modu
     Raises UserError when the folder is not a run or holds no weights yet.
     """
     run = Path(run)
-    encoder = rebuild(read_run(run)["encoder"])()
+    description = read_run(run)["run"]["encoder"]
+    if "pretrained" in description:
+        description["pretrained"] = False  # its weights are here, nothing needs to be fetched
+    encoder = rebuild(description)()
     if (run / "encoder.safetensors").exists():
         fill(encoder, load_file(run / "encoder.safetensors"), str(run))
     elif steps(run):
@@ -103,7 +106,7 @@ def load_encoder(run: str | Path, device: str | torch.device = "cpu") -> nn.Modu
 
 
 def read_run(run: str | Path) -> dict[str, Any]:
-    """RUN/run.json. Raises UserError when the folder is not a run."""
+    """What RUN/run.json holds. Raises UserError when the folder is not a run."""
     path = Path(run) / "run.json"
     try:
         return json.loads(path.read_text())
@@ -148,5 +151,6 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def _sync(file: Path) -> None:
+    file.chmod(0o644)  # safetensors writes files that only their owner can read
     with file.open("rb") as f:
         os.fsync(f.fileno())

@@ -7,13 +7,16 @@ the gathered columns of all ranks gives the gradient of the one-process loss.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 def rank() -> int:
@@ -87,6 +90,19 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     vote = torch.tensor(float(flag), device=device)
     dist.all_reduce(vote, op=dist.ReduceOp.MAX)
     return bool(vote)
+
+
+def replicated(module: nn.Module, device: torch.device) -> Any:
+    """The module with its gradients averaged over the ranks in backward; itself when alone.
+
+    Buffers are left as they are: queues are equal on all ranks by themselves, BatchNorm has a scope of its own.
+    """
+    if world() == 1:
+        return module
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # the new name since 2.13
+    ids = [device.index] if device.type == "cuda" else None
+    return DistributedDataParallel(module, device_ids=ids, **{sync: False})
 
 
 def barrier() -> None:

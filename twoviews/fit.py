@@ -90,9 +90,9 @@ def fit(
         )
         result = Result(out, run, method, None, dist.rank())
         if leader:
-            write_skipped(out / "skipped.csv", loader.skipped)
             save_encoder(out, method.encoder)
-            result.table = measure(run, method, source, test, where, log)
+            result.table = measure(run, method, source, test, where, log, skipped=loader.skipped)
+            write_skipped(out / "skipped.csv", loader.skipped)
             write_json(out / "evaluation.json", result.table.to_json())
             page(result, source, loader.skipped)
         log.close()

@@ -91,9 +91,9 @@ class ScopedBatchNorm(_BatchNorm):
             return cuda_sync_batch_norm.apply(x, *state, self.eps, rate, dist.group.WORLD, world())
         wide = x.to(torch.promote_types(x.dtype, torch.float32))  # statistics of bfloat16 would be coarse
         y, mean, var = _Normalize.apply(wide, self.eps)
-        if self.running_mean is not None and self.running_var is not None:
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), rate)
-            self.running_var.lerp_(var.to(self.running_var.dtype), rate)
+        for running, now in ((self.running_mean, mean), (self.running_var, var)):
+            if running is not None:
+                running.lerp_(now.to(running.dtype), rate)
         if self.affine:
             y = y * _channels(self.weight, x) + _channels(self.bias, x)
         return y.to(x.dtype)
@@ -108,9 +108,9 @@ class ScopedBatchNorm(_BatchNorm):
         state = (self.running_mean, self.running_var, self.weight, self.bias)
         mean, var, weight, bias = (None if s is None else s.repeat(n) for s in state)  # (n * C,)
         y = batch_norm(x.reshape(b // n, n * c, *places), mean, var, weight, bias, True, rate, self.eps)
-        if self.running_mean is not None and self.running_var is not None:
-            self.running_mean.copy_(mean.view(n, c).mean(0))
-            self.running_var.copy_(var.view(n, c).mean(0))
+        for running, now in ((self.running_mean, mean), (self.running_var, var)):
+            if running is not None and now is not None:
+                running.copy_(now.view(n, c).mean(0))
         return y.reshape(x.shape)
 
 

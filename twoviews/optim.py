@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Tensors = list[Tensor] | tuple[Tensor, ...]
+
 
 def param_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weights, which decay, and biases and norm parameters (at most one dimension), which neither decay nor adapt.
@@ -47,7 +49,7 @@ def adamw(
     module: nn.Module, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999), weight_decay: float = 0.05
 ) -> torch.optim.AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, arXiv:1711.05101)."""
-    return torch.optim.AdamW(param_groups(module, weight_decay), lr, tuple(betas), fused=_fused(module))
+    return torch.optim.AdamW(param_groups(module, weight_decay), lr, (betas[0], betas[1]), fused=_fused(module))
 
 
 def lars(
@@ -95,7 +97,7 @@ class LARS(torch.optim.Optimizer):
             if "velocity" not in self.state[w]:
                 self.state[w]["velocity"] = torch.zeros_like(w)
         velocities = [self.state[w]["velocity"] for w in weights]
-        grads = [w.grad for w in weights]
+        grads: Tensors = [w.grad for w in weights if w.grad is not None]
         if group["weight_decay"]:
             grads = torch._foreach_add(grads, weights, alpha=group["weight_decay"])
         if group["adapt"]:
@@ -105,7 +107,7 @@ class LARS(torch.optim.Optimizer):
         torch._foreach_sub_(weights, velocities)
 
 
-def _ratios(weights: list[Tensor], grads: Sequence[Tensor], trust: float) -> list[Tensor]:
+def _ratios(weights: Tensors, grads: Tensors, trust: float) -> list[Tensor]:
     w, g = torch.stack(torch._foreach_norm(weights)), torch.stack(torch._foreach_norm(grads))
     return list(torch.where((w > 0) & (g > 0), trust * w / g, 1.0).unbind())
 

@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from . import checkpoint, dist
 from .errors import TrainingError, UserError
 from .log import Log
 from .types import Batch, Method
 
-CHECKPOINT_SECONDS = 60.0  # write one at most this often while an epoch lasts
+CHECKPOINT_SECONDS = 20.0  # write one this often, but never spend more than a twentieth of the time on it
 MEND = ": lower the learning rate, raise the temperature or use precision=fp32; the last checkpoint is from before it"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -76,10 +74,7 @@ def train(
     parameters = [p for p in method.parameters() if p.requires_grad]
     step = _resume(folder, method, optimizer, scaler, total, log)
 
-    model: nn.Module = method
-    if dist.world() > 1:
-        ids = [device.index] if device.type == "cuda" else None
-        model = DistributedDataParallel(method, device_ids=ids, broadcast_buffers=False)
+    model = dist.replicated(method, device)
     method.train()
 
     def save() -> None:
@@ -90,7 +85,7 @@ def train(
             state = {"step": step, "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
             checkpoint.save(folder, step, method, state)
 
-    saved = time.monotonic()
+    due = time.monotonic() + CHECKPOINT_SECONDS
     meter = Meter(device, log, step, total)
     with _signals() as caught, log.progress("training", total, step) as bar:
         while step < total:
@@ -102,7 +97,7 @@ def train(
                 for micro in range(batches.accumulate):
                     batch = next(stream)
                     last = micro == batches.accumulate - 1
-                    with nullcontext() if last or model is method else model.no_sync():  # type: ignore[operator]
+                    with nullcontext() if last or model is method else model.no_sync():
                         with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
                             out = model(batch)
                         scaler.scale(out.loss / batches.accumulate).backward()
@@ -123,9 +118,10 @@ def train(
                 if stop:
                     save()
                     raise Interrupted(step, caught[0] if caught else signal.SIGTERM)
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
+                if time.monotonic() > due:
+                    begun = time.monotonic()
                     save()
-                    saved = time.monotonic()
+                    due = time.monotonic() + max(CHECKPOINT_SECONDS, 20 * (time.monotonic() - begun))
             if every_epoch and dist.rank() == 0 and (values := every_epoch(step // batches.steps)):
                 log.metrics(step, values)
                 method.train()

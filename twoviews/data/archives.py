@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
+import lzma
 import os
 import struct
 import tarfile
 import weakref
 import zipfile
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +97,7 @@ class ZipMembers:
 class TarMembers:
     """Members of a tar archive as (offset, size), in a file or, once unpacked, in memory."""
 
-    def __init__(self, data: Place | bytearray, offset: list[int], size: list[int]):
+    def __init__(self, data: Place | bytes, offset: list[int], size: list[int]):
         self.data = data
         self.offset, self.size = np.array(offset, np.int64), np.array(size, np.int64)
 
@@ -100,7 +105,7 @@ class TarMembers:
         offset, size = int(self.offset[index]), int(self.size[index])
         if isinstance(self.data, Place):
             return self.data.read(offset, size)
-        return bytes(self.data[offset : offset + size])
+        return self.data[offset : offset + size]
 
     def stamp(self, index: int) -> int:
         return int(self.size[index])
@@ -131,39 +136,41 @@ def list_zip(path: str) -> Listing:
 
 
 def list_tar(path: str) -> Listing:
-    """An archive that is packed as a whole (.tar.gz and so on) is unpacked into memory once.
+    """An archive that is compressed as a whole (.tar.gz and so on) is unpacked into memory once.
 
     Raises DataError when it cannot be read or holds no image.
     """
-    names: list[bytes] = []
-    offset: list[int] = []
-    size: list[int] = []
+    found: list[tuple[bytes, int, int]] = []
     seen = 0
-    packed = not path.lower().endswith(".tar")
-    buffer = bytearray()
     try:
-        with tarfile.open(path, "r|*" if packed else "r:") as archive:
+        data = _unpacked(path)
+        with tarfile.open(path, "r:", fileobj=None if data is None else io.BytesIO(data)) as archive:
             while (member := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # else every header seen is kept
                 seen += member.isfile()
                 name = member.name.encode("utf-8", "surrogateescape").removeprefix(b"./")
-                if not (member.isfile() and _is_image(name)) or member.issparse():
-                    continue
-                names.append(name)
-                size.append(member.size)
-                offset.append(len(buffer) if packed else member.offset_data)
-                if packed:
-                    buffer += archive.extractfile(member).read()  # type: ignore[union-attr]
+                if member.isfile() and not member.issparse() and _is_image(name):
+                    found.append((name, member.offset_data, member.size))
     except MemoryError:
         raise DataError(f"archive '{path}' does not fit in memory; unpack it and give the folder") from None
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        if isinstance(error, PermissionError):
-            raise
+    except PermissionError:
+        raise
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError):
         raise DataError(f"cannot read '{path}': not a tar archive, or cut short; fetch or pack it again") from None
-    _require(path, len(names), seen)
-    order = sorted(range(len(names)), key=names.__getitem__)
-    store = TarMembers(buffer if packed else Place(path), [offset[i] for i in order], [size[i] for i in order])
-    return from_paths(os.path.basename(path), store, [names[i] for i in order])
+    _require(path, len(found), seen)
+    found.sort()
+    store = TarMembers(data or Place(path), [offset for _, offset, _ in found], [size for *_, size in found])
+    return from_paths(os.path.basename(path), store, [name for name, *_ in found])
+
+
+def _unpacked(path: str) -> bytes | None:
+    """The tar inside a compressed file, None when it is not compressed."""
+    kind = os.path.splitext(path.lower())[1]
+    opener: Any = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(kind)
+    if opener is None:
+        return None
+    with opener(path) as file:
+        return file.read()
 
 
 def _is_image(name: bytes) -> bool:

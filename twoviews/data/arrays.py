@@ -118,7 +118,7 @@ def list_npy(path: str, name: str) -> Listing:
     except DataError:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        pickled = str(error).startswith("Object arrays")
+        pickled = str(error).startswith(("Object arrays", "Array can't be memory-mapped"))
         why = "it holds Python objects, which are not loaded" if pickled else "not an array, or cut short"
         raise DataError(f"cannot read '{path}': {why}") from None
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -221,5 +222,6 @@ def _mapped(path: str, column: str) -> list[pa.Array]:
                 "set TWOVIEWS_CACHE to a folder with room"
             ) from None
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
     return pa.ipc.open_file(pa.memory_map(str(copy))).read_all().column(0).chunks

@@ -91,12 +91,13 @@ class ResNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, stride=2, padding=1)
         self.dim = widths[0]
+        stages = []
         for stage, (count, out) in enumerate(zip(blocks, widths, strict=True)):
-            layer = nn.Sequential()
+            stages.append(nn.Sequential())
             for i in range(count):
-                layer.append(block(self.dim, out, stride=2 if stage and not i else 1))
+                stages[-1].append(block(self.dim, out, stride=2 if stage and not i else 1))
                 self.dim = out * block.expansion
-            self.add_module(f"layer{stage + 1}", layer)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages
 
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

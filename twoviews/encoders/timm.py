@@ -17,9 +17,9 @@ class TimmEncoder(nn.Module):
     Both raise UserError when the model is built for images of another size.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: Any):  # timm's models share methods that no common class declares
         super().__init__()
-        self.model: Any = model  # timm's models share methods that no common class declares
+        self.model: Any = model
         self.dim: int = self.model.head_hidden_size  # num_features, or what layers after the pooling make of it
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,7 +65,7 @@ def timm_encoder(name: str, channels: int = 3, pretrained: bool = False, img_siz
         near = timm.list_models(f"*{name}*")[:5] or get_close_matches(name, timm.list_models(), n=5)
         hint = f", did you mean {' or '.join(near)}?" if near else "; timm.list_models() names all it has"
         raise UserError(f"timm has no model '{name}'{hint}")
-    size = {} if img_size is None else {"img_size": img_size}
+    size: dict[str, Any] = {} if img_size is None else {"img_size": img_size}
     try:
         return TimmEncoder(timm.create_model(name, pretrained, in_chans=channels, num_classes=0, **size))
     except Exception as error:  # timm, its hub client and the network each have errors of their own

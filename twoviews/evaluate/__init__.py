@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .knn import knn
-from .linear import linear
+from . import knn, linear
 from .score import Score
 
-PROBES: dict[str, Callable[..., Score]] = {"knn": knn, "linear": linear}
+PROBES: dict[str, Callable[..., Score]] = {"knn": knn.knn, "linear": linear.linear}

@@ -52,9 +52,9 @@ def embed_to(
     folder = path.with_name(path.name + ".parts")
     parts = slices(0, len(source), part)
     files = [folder / f"{number:06d}.safetensors" for number in range(len(parts))]
+    stamp = {"source": source.fingerprint(), "model": identity, "part": part}  # type: ignore[attr-defined]
     with writing(path):
-        fingerprint = source.fingerprint()  # type: ignore[attr-defined]
-        _open(folder, {"source": fingerprint, "model": identity, "part": part})
+        _open(folder, stamp)
     missing = [rows for rows, file in zip(parts, files, strict=True) if _shape(file) is None]
     todo = [few for rows in missing for few in slices(rows.start, rows.stop, batch_size)]
     decoded = zip(todo, batches(source, todo, device, workers), strict=True)
