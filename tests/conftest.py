@@ -9,7 +9,7 @@ from torch import nn
 
 from twoviews.types import Batch
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # small matrices on more threads are slower where other work runs
 DATA = Path(os.environ.get("TWOVIEWS_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 

@@ -1,8 +1,10 @@
 """Decoding: every format and mode against Pillow and plain arithmetic, and broken files told in words."""
 
 import io
+import struct
 import threading
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -104,7 +106,7 @@ def test_one_bit_and_cmyk():
         assert decode(data)[1].mode == "CMYK"
 
 
-@pytest.mark.parametrize("write", [lambda a: saved(Image.fromarray(a), "PNG"), tiff])
+@pytest.mark.parametrize("write", [lambda a: saved(Image.fromarray(a), "PNG"), tiff, lambda a: tiff(a, byteorder=">")])
 @pytest.mark.parametrize("range16", [(0, 65535), (1000, 4095)])
 def test_sixteen_bit_grey_is_mapped_linearly(write, range16):
     low, high = range16
@@ -112,6 +114,28 @@ def test_sixteen_bit_grey_is_mapped_linearly(write, range16):
     want = np.clip(np.rint((DEEP.astype(float) - low) * 255 / (high - low)), 0, 255)
     np.testing.assert_allclose(x[0].numpy(), want, atol=1 if range16 == (1000, 4095) else 0)
     assert (native.depth, native.low, native.high) == (16, DEEP.min(), DEEP.max())
+
+
+def test_sixteen_bit_colour_png_is_cut_to_its_high_bytes():
+    deep = RNG.integers(0, 65536, (5, 7, 3), dtype=np.uint16)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    header = struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)  # 16 bits, colour
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    np.testing.assert_array_equal(pixels(data), deep >> 8)
+    assert decode(data)[1].depth == 16
+
+
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "MPO", "TIFF"])
+def test_the_first_of_several_frames(format):
+    first = Image.fromarray(RGB)
+    data = saved(first, format, save_all=True, append_images=[Image.new("RGB", first.size)])
+    np.testing.assert_array_equal(pixels(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    assert decode(data, max_side=9)[0].shape == (3, 9, 12)
+    assert pixels(data).std() > 20
 
 
 def test_signed_sixteen_bits():

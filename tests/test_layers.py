@@ -65,6 +65,7 @@ def test_every_part_has_a_row():
 
 @pytest.mark.parametrize("statement", ["import twoviews", "import twoviews.cli"])
 def test_heavy_imports_wait(statement):
-    code = f"import sys; {statement}; print([m for m in ('torch', 'numpy', 'PIL', 'pyarrow', 'sklearn') if m in sys.modules])"
+    heavy = ("torch", "numpy", "PIL", "pyarrow", "sklearn")
+    code = f"import sys; {statement}; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
     assert out.stdout.strip() == "[]"

@@ -79,15 +79,6 @@ def halved(h):
     return torch.stack([h[:, 0], torch.ones(len(h))], 1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Matrices this small are slower on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def table():
     return evaluate(Direction(), Fresh(), halved, Stripes(90), Stripes(200, seed=1), VIEW)

@@ -53,9 +53,7 @@ def test_crop_resize(size, dtype):
     assert ops.crop_resize(x, boxes, size).dtype == dtype
 
     flip = mask_of(x)
-    close(
-        ops.crop_resize(x, boxes, size, flip), torch.where(flip[:, None, None, None], theirs.flip(3), theirs)
-    )
+    close(ops.crop_resize(x, boxes, size, flip), torch.where(flip[:, None, None, None], theirs.flip(3), theirs))
 
 
 def test_crop_of_uint8_is_crop_of_float_and_a_whole_box_is_a_copy():
@@ -146,9 +144,7 @@ def test_masked_ops(shape):
         assert torch.equal(ours[~mask], x[~mask])
 
 
-@pytest.mark.parametrize(
-    ("shape", "kernel"), [((5, 3, 32, 32), 3), ((4, 1, 24, 31), 9), ((1, 5, 12, 12), 23)]
-)
+@pytest.mark.parametrize(("shape", "kernel"), [((5, 3, 32, 32), 3), ((4, 1, 24, 31), 9), ((1, 5, 12, 12), 23)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_blur(shape, kernel, dtype):
     x = photos(*shape, dtype=dtype)

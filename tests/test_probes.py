@@ -33,15 +33,6 @@ def named(h, y, classes=None):
     return Features(h, [str(i) for i in range(len(h))], y, classes)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Matrices this small are slower on two."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def digits():
     data, target = load_digits(return_X_y=True)

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+
 from twoviews import calls
 from twoviews.data.digits import digits
 from twoviews.data.image import photos

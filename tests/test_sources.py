@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
@@ -212,11 +213,20 @@ def test_links(tmp_path):
     (tmp_path / "p/a/up").symlink_to(tmp_path / "p")  # not followed: a circle
     (tmp_path / "q/over").symlink_to(tmp_path / "p")  # a circle over two links
     (tmp_path / "p/lost.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "p/self.png").symlink_to(tmp_path / "p/self.png")
     source = photos(tmp_path / "p")
-    assert [source.key(i) for i in range(5)] == ["0.png", "a/1.png", "a/2.png", "b/3.png", "lost.png"]
+    assert list(map(source.key, range(len(source)))) == [
+        "0.png",
+        "a/1.png",
+        "a/2.png",
+        "b/3.png",
+        "lost.png",
+        "self.png",
+    ]
     assert numbers(source.subset(range(4))) == [3, 1, 2, 3]
-    with pytest.raises(BrokenItem, match="leads nowhere"):
-        source.read(4)
+    for i, reason in ((4, "leads nowhere"), (5, "cannot be read: too many levels")):
+        with pytest.raises(BrokenItem, match=reason):
+            source.read(i)
 
 
 def test_names_beyond_ascii(tmp_path):
@@ -541,6 +551,32 @@ def test_channels_are_decided_once(tmp_path):
         photos(tmp_path / "_ca", channels=4).read(0)
 
 
+def test_bands_that_are_no_alpha(tmp_path):
+    bands = np.random.default_rng(0).integers(0, 256, (9, 8, 4), dtype=np.uint8)
+    for name, options in (
+        ("grey", {"photometric": "minisblack", "planarconfig": "contig"}),
+        ("rgb", {"photometric": "rgb"}),
+    ):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "a.tif", bands, extrasamples=[0] * (3 if name == "grey" else 1), **options)
+        source = photos(tmp_path / name)
+        assert source.channels == 4
+        np.testing.assert_array_equal(source.read(0).permute(1, 2, 0), bands)
+    assert photos(bands[None]).channels == 3  # of an array it is alpha
+
+
+def test_relative_paths_outlive_a_change_of_folder(tmp_path, monkeypatch):
+    write_folder(tmp_path / "p")
+    write_zip(tmp_path / "a.zip")
+    write_parquet(tmp_path / "a.parquet", KEYS)
+    np.save(tmp_path / "a.npy", np.zeros((2, 5, 5), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    sources = [pickle.dumps(photos(name)) for name in ("p", "a.zip", "a.parquet", "a.npy")]
+    monkeypatch.chdir("/")
+    for source in map(pickle.loads, sources):
+        assert source.read(0).shape[1:] in ((4, 6), (5, 5))
+
+
 def test_options_reach_the_decoder():
     deep = np.array([[[0, 4095], [2000, 100]]], np.uint16).repeat(8, 1).repeat(8, 2)
     source = photos(deep, range16=(0, 4095), max_side=8, channels=3)
@@ -610,6 +646,9 @@ def test_archives_that_cannot_be_used(tmp_path):
     whole = write_tar(tmp_path / "b.tgz").read_bytes()
     (tmp_path / "b.tgz").write_bytes(whole[: len(whole) // 2])
     one_line("cannot read '.*b.tgz': not a tar archive, or cut short", tmp_path / "b.tgz")
+    whole = write_tar(tmp_path / "b.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(whole[:5000])
+    one_line("cannot read '.*b.tar': not a tar archive, or cut short", tmp_path / "b.tar")
     one_line("none of its 1 files is an image", write_zip(tmp_path / "c.zip", {"a.txt": b""}))
     one_line("it is empty", write_tar(tmp_path / "c.tar", {}))
     np.save(tmp_path / "d.npy", np.array([{}, []], object))

@@ -154,7 +154,9 @@ def test_every_epoch_is_called_and_logged(tmp_path):
     log = Log(tmp_path, quiet=True)
     run(method, optimizer, Numbers(), log=log, every_epoch=lambda epoch: {"epoch": epoch} if epoch != 2 else {})
     log.close()
-    assert [e["epoch"] for e in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()) if "epoch" in e] == [1, 3]
+    assert [
+        e["epoch"] for e in map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines()) if "epoch" in e
+    ] == [1, 3]
 
 
 def test_only_the_last_two_checkpoints_are_kept_and_a_half_written_one_does_not_count(tmp_path):

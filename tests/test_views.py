@@ -34,9 +34,7 @@ def dice(n=N, seed=0, epoch=0):
 
 
 def batch(b=8, c=3, h=32, w=32, seed=0):
-    images = torch.randint(
-        0, 256, (b, c, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
-    )
+    images = torch.randint(0, 256, (b, c, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
     return images, torch.tensor([h, w]).expand(b, 2)
 
 
@@ -308,9 +306,7 @@ def test_jitter_reaches_as_far_as_it_says():
     images = torch.full((N // 10, 1, 4, 4), 100, dtype=torch.uint8)
     knobs = {"jitter": 1.0, "contrast": 0.0, "flip": 0.0, "grey": 0.0, "blur": 0.0}
     views = two_crops(4, strength=0.5, brightness=0.8, **knobs)
-    factor = (
-        views.pictures(images, torch.full((len(images), 2), 4), dice(len(images)))[0][:, 0, 0, 0] * 255 / 100
-    )
+    factor = views.pictures(images, torch.full((len(images), 2), 4), dice(len(images)))[0][:, 0, 0, 0] * 255 / 100
     assert stats.kstest(factor.numpy(), "uniform", args=(0.6, 0.8)).pvalue > 1e-3
 
 
@@ -388,9 +384,7 @@ def test_views_of_real_photos_agree_with_torchvision():
 
     with ZipFile(archive) as photos:
         names = sorted(n for n in photos.namelist() if n.startswith("test/") and n.endswith(".jpg"))[::100]
-        images = torch.stack(
-            [v2.functional.pil_to_tensor(Image.open(photos.open(n)).convert("RGB")) for n in names]
-        )
+        images = torch.stack([v2.functional.pil_to_tensor(Image.open(photos.open(n)).convert("RGB")) for n in names])
     sizes = torch.full((len(images), 2), 32)
     jitter = v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], p=0.8)
     theirs = v2.Compose(

@@ -27,7 +27,19 @@ _PLACES = {
     "Method": ".types",
     "Out": ".types",
 }
-__all__ = ["__version__", *_PLACES]
+__all__ = [
+    "Batch",
+    "Features",
+    "Method",
+    "Out",
+    "Run",
+    "embed",
+    "evaluate",
+    "fit",
+    "load_encoder",
+    "photos",
+    "train",
+]
 
 if TYPE_CHECKING:
     from .api import embed, evaluate, train

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from . import calls
 from .checkpoint import load_encoder, read_run
 from .data.image import photos
 from .data.loader import cores
+from .data.views import VIEWS
 from .encoders import ENCODERS
 from .errors import unknown
 from .evaluate import PROBES
@@ -23,17 +23,18 @@ from .evaluate.embed import model
 from .evaluate.measure import Table
 from .evaluate.store import embed_to
 from .evaluate.table import RAW, UNTRAINED, H
-from .fit import Result, default_device, fit, measure, sources, trained
+from .fit import Result, find_device, fit, measure, sources, trained
 from .folder import write_skipped
 from .log import Log
 from .methods import METHODS
 from .optim import OPTIMIZERS, SCHEDULES
 from .recipes import RECIPES
+from .recipes import demo as demo_run
 from .recipes.photos import explain, train_and_test
-from .data.views import VIEWS
 from .run import Run
+from .types import Source
 
-LISTS = {
+LISTS: dict[str, Mapping[str, Callable[..., Any]]] = {
     "methods": METHODS,
     "encoders": ENCODERS,
     "views": VIEWS,
@@ -65,8 +66,7 @@ def train(
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
     make = RECIPES[recipe]
-    device = device or default_device()
-    known = {"device": device, "labels": None if labels is None else str(labels)}
+    known = {"device": str(find_device(device)), "labels": None if labels is None else str(labels)}
     data = str(data) if isinstance(data, Path) else data
     run = make(data, **{k: v for k, v in known.items() if k in inspect.signature(make).parameters})
     run = run.override({**(settings or {}), **more})
@@ -90,9 +90,9 @@ def demo(
     quiet: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Train on the embedded data set. Raises UserError when the encoder is not twice as good as what learned nothing."""
-    run = RECIPES["demo"]()
-    run = replace(run, seed=seed, data=partial(run.data, seed=seed), test=partial(run.test, seed=seed))  # type: ignore[arg-type]
+    """Train on the embedded data set. Whether it reached what it must, `shortfall` says."""
+    run = demo_run()
+    run = run.override({"seed": seed, "data.seed": seed, "test.seed": seed})
     out = Path(out or f"runs/demo-{seed}")
     result = fit(
         run.override(settings or {}), out, device=device, fresh=fresh, quiet=quiet, say=(f"chosen: {explain(run)}",)
@@ -105,7 +105,9 @@ def shortfall(table: Table) -> str | None:
     ours, raw, untrained = (table.rows[row]["knn"].value for row in (H, RAW, UNTRAINED))
     if ours >= 2 * max(raw, untrained):
         return None
-    return f"the demo failed: kNN {ours:.1%} is not twice raw pixels' {raw:.1%} and the untrained encoder's {untrained:.1%}"
+    return (
+        f"the demo failed: kNN {ours:.1%} is not twice raw pixels ({raw:.1%}) and untrained encoder ({untrained:.1%})"
+    )
 
 
 def embed(
@@ -122,9 +124,9 @@ def embed(
 
     A call that was stopped goes on where it was; items that cannot be read are listed beside the file.
     """
-    out, device, log = Path(out), device or default_device(), Log(quiet=quiet)
+    out, where, log = Path(out), find_device(device), Log(quiet=quiet)
     about = read_run(run)["run"]
-    encoder, view = load_encoder(run, device), calls.rebuild(about["test_view"])
+    encoder, view = load_encoder(run, where), calls.rebuild(about["test_view"])
     source = photos(data, labels=labels, **reading(about))
     skipped: dict[str, str] = {}
     with log.progress("embedding", len(source)) as bar:
@@ -135,7 +137,7 @@ def embed(
             view(),
             identity=f"{digest(encoder)} {calls.describe(view)}",
             batch_size=batch_size,
-            device=device,
+            device=where,
             workers=cores() if len(source) > batch_size else 0,
             progress=bar,
             skipped=skipped,
@@ -161,7 +163,8 @@ def evaluate(
 
     probe: settings of the kNN, as k=200, temperature=0.1.
     """
-    about, where = read_run(run)["run"], torch.device(device or default_device())
+    about, where = read_run(run)["run"], find_device(device)
+    test: Source | None
     if data is None:
         setup = Run.from_json(about)
         source, test = sources(setup)
@@ -171,7 +174,7 @@ def evaluate(
         source, test = read(split=train_split), read(split=test_split) if test_split else None
         setup = Run.from_json(about, data=read, test=None)
     method = trained(setup, Path(run)).to(where)
-    return measure(setup, method, source, test, where, Log(quiet=quiet), settings={"knn": probe})
+    return measure(setup, method, source, test, where, Log(quiet=quiet), probe=probe)
 
 
 def reading(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ Settings = Annotated[
 
 
 @app.command(
-    epilog="**Examples:** `twoviews train photos/` · `twoviews train photos.zip epochs=50 method=moco method.queue=4096` · "
+    epilog="**Examples:** `twoviews train photos/` · `twoviews train photos.zip epochs=50 method=moco` · "
     "`torchrun --nproc-per-node 8 -m twoviews train photos/`"
 )
 def train(
@@ -154,7 +154,7 @@ def demo(
 
     result = demo(seed=seed, out=out, device=device, fresh=fresh, quiet=quiet, settings=pairs(settings))
     show(result)
-    if why := shortfall(result.table):
+    if result.table and (why := shortfall(result.table)):
         fail(why, 1)
 
 
@@ -203,8 +203,8 @@ def main() -> None:
         sys.exit(141)
     except Exception as error:
         stopped = import_module("twoviews.train").Interrupted if "twoviews.train" in sys.modules else ()
-        if isinstance(error, stopped):  # type: ignore[arg-type]
-            fail(f"{error}; the same command goes on from there", 128 + error.signum)  # type: ignore[attr-defined]
+        if isinstance(error, stopped):
+            fail(f"{error}; the same command goes on from there", 128 + error.signum)
         if isinstance(error, OSError):
             fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2)
         raise

@@ -101,8 +101,8 @@ def replicated(module: nn.Module, device: torch.device) -> Any:
         return module
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # the new name since 2.13
-    ids = [device.index] if device.type == "cuda" else None
-    return DistributedDataParallel(module, device_ids=ids, **{sync: False})
+    settings: dict[str, Any] = {sync: False, "device_ids": [device.index] if device.type == "cuda" else None}
+    return DistributedDataParallel(module, **settings)
 
 
 def barrier() -> None:

@@ -31,6 +31,6 @@ class EMA(nn.Module):
     @torch.no_grad()
     def update(self, *modules: nn.Module) -> None:
         """One step towards `modules`, the ones it was built from, in the same order."""
-        slow = list(self.modules_.parameters())
-        fast = [p for m in modules for p in m.parameters()]
-        torch._foreach_lerp_(slow, [p.detach() for p in fast], 1 - self.momentum)
+        slow: list[Tensor] = list(self.modules_.parameters())
+        fast: list[Tensor] = [p for m in modules for p in m.parameters()]
+        torch._foreach_lerp_(slow, fast, 1 - self.momentum)

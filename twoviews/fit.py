@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,53 +56,65 @@ def fit(
     Raises UserError on anything a user can mend, TrainingError when the loss is not finite, Interrupted on a signal.
     """
     out = Path(out)
-    with dist.launched(torch.device(device or default_device())) as where:
+    with dist.launched(find_device(device)) as where:
         leader = dist.rank() == 0
         source, test = sources(run)
         run = run.resolved(source)
         if leader:
             open_folder(out, run.to_json(), described(source), command(), fresh)
         dist.barrier()
-        log = Log(out if leader else None, quiet or not leader, run.loggers)
-        for line in (*say, f"run folder: {out}"):
-            log.say(line)
-
-        method = build(run).to(where)
-        if where.type == "cuda":
-            method.to(memory_format=torch.channels_last)
-        loader = make_loader(run, source, where, log)
-        if loader.skipped:
-            log.say(f"{len(loader.skipped)} of {len(source)} items could not be read; see {out / 'skipped.csv'}")
-        if leader:
-            write_skipped(out / "skipped.csv", loader.skipped)
-        train(
-            method,
-            loader,
-            run.optimizer(method),
-            run.schedule,
-            epochs=run.epochs,
-            device=where,
-            precision=run.precision,
-            clip=run.clip,
-            seed=run.seed,
-            folder=out,
-            log=log,
-            every_epoch=watch(run, method, source, test, where) if run.watch else None,
-        )
-        result = Result(out, run, method, None, dist.rank())
-        if leader:
-            save_encoder(out, method.encoder)
-            result.table = measure(run, method, source, test, where, log, skipped=loader.skipped)
-            write_skipped(out / "skipped.csv", loader.skipped)
-            write_json(out / "evaluation.json", result.table.to_json())
-            page(result, source, loader.skipped)
-        log.close()
+        with closing(Log(out if leader else None, quiet or not leader, run.loggers)) as log:
+            for line in (*say, f"run folder: {out}"):
+                log.say(line)
+            result = _fit(run, out, source, test, where, log)
         dist.barrier()
     return result
 
 
-def default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _fit(run: Run, out: Path, source: Source, test: Source, where: torch.device, log: Log) -> Result:
+    leader = dist.rank() == 0
+    method = build(run).to(where)
+    if where.type == "cuda":
+        method.to(memory_format=torch.channels_last)
+    loader = make_loader(run, source, where, log)
+    if loader.skipped:
+        log.say(f"{len(loader.skipped)} of {len(source)} items could not be read; see {out / 'skipped.csv'}")
+    if leader:
+        write_skipped(out / "skipped.csv", loader.skipped)
+    train(
+        method,
+        loader,
+        run.optimizer(method),
+        run.schedule,
+        epochs=run.epochs,
+        device=where,
+        precision=run.precision,
+        clip=run.clip,
+        seed=run.seed,
+        folder=out,
+        log=log,
+        every_epoch=watch(run, method, source, test, where) if run.watch and source.classes else None,
+    )
+    result = Result(out, run, method, None, dist.rank())
+    if leader:
+        save_encoder(out, method.encoder)
+        result.table = measure(run, method, source, test, where, log, skipped=loader.skipped)
+        write_skipped(out / "skipped.csv", loader.skipped)
+        write_json(out / "evaluation.json", result.table.to_json())
+        page(result, result.table, source, loader.skipped)
+    return result
+
+
+def find_device(name: str | None) -> torch.device:
+    """The device of that name; None: a GPU when there is one. Raises UserError on a device that is not there."""
+    gpus = torch.cuda.device_count()
+    try:
+        device = torch.device(name or ("cuda" if gpus else "cpu"))
+    except RuntimeError:
+        raise UserError(f"device must be cpu, cuda or cuda:NUMBER, got '{name}'") from None
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise UserError(f"device '{name}' is not there: torch sees {gpus} CUDA devices; use --device cpu")
+    return device
 
 
 def sources(run: Run) -> tuple[Source, Source]:
@@ -115,7 +128,7 @@ def sources(run: Run) -> tuple[Source, Source]:
         raise UserError(f"{source.name} holds {len(source)} items: two views of so few teach nothing; give at least 4")
     share = max(run.holdout, 1 / len(source))
     rest, held = holdout(len(source), min(share, 2000 / len(source)) if len(source) > 2000 else share)
-    return source.subset(rest), source.subset(held)  # type: ignore[attr-defined]
+    return source.subset(rest), source.subset(held)
 
 
 def build(run: Run) -> Method:
@@ -150,10 +163,20 @@ def make_loader(run: Run, source: Source, device: torch.device, log: Log) -> Loa
 
 
 def measure(
-    run: Run, method: Method, source: Source, test: Source | None, device: torch.device, log: Log, **how: Any
+    run: Run,
+    method: Method,
+    source: Source,
+    test: Source | None,
+    device: torch.device,
+    log: Log,
+    *,
+    probe: dict[str, Any] | None = None,
+    skipped: dict[str, str] | None = None,
 ) -> Table:
-    """The table of a trained method beside chance, raw pixels and its encoder before training."""
+    """A trained method beside chance, raw pixels and its encoder before training. probe: settings of the kNN."""
     precision = None if run.precision == "fp32" else DTYPES[run.precision]
+    labelled = len(source) if source.labels is None else int((source.labels >= 0).sum())
+    settings = {"knn": {"k": max(1, min(20, labelled // 4))} | (probe or {})}  # a tiny set has fewer neighbours
     with log.progress("measuring", len(source) + len(test or ())) as bar:
         return evaluate(
             method.encoder,
@@ -166,7 +189,8 @@ def measure(
             device=device,
             precision=precision,
             progress=bar,
-            **how,
+            settings=settings,
+            skipped=skipped,
         )
 
 
@@ -179,8 +203,8 @@ def watch(
         if epoch % run.watch:
             return {}
         view = run.test_view()
-        parts = [features(model(method.encoder), s, view, device=device) for s in (source, test)]
-        return {"epoch": epoch, "knn": knn(*parts).value}
+        train, judge = (features(model(method.encoder), s, view, device=device) for s in (source, test))
+        return {"epoch": epoch, "knn": knn(train, judge).value}
 
     return check
 
@@ -190,11 +214,11 @@ def described(source: Source) -> dict[str, Any]:
         "name": source.name,
         "items": len(source),
         "classes": source.classes,
-        "fingerprint": source.fingerprint(),  # type: ignore[attr-defined]
+        "fingerprint": source.fingerprint(),
     }
 
 
-def page(result: Result, source: Source, skipped: dict[str, str]) -> None:
+def page(result: Result, table: Table, source: Source, skipped: dict[str, str]) -> None:
     images, ids = [], []
     for i in range(len(source)):
         try:
@@ -208,10 +232,8 @@ def page(result: Result, source: Source, skipped: dict[str, str]) -> None:
     write_page(
         result.folder,
         title=f"{type(result.method).__name__} on {source.name}",
-        verdict=result.table.verdict if result.table else "",
-        table={row: {k: str(v) for k, v in scores.items()} for row, scores in result.table.rows.items()}
-        if result.table
-        else None,
+        verdict=table.verdict,
+        table={row: {probe: str(score) for probe, score in scores.items()} for row, scores in table.rows.items()},
         views=pictures,
         skipped=len(skipped),
     )

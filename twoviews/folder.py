@@ -21,6 +21,8 @@ from typing import Any
 from .checkpoint import read_run, writing
 from .errors import UserError
 
+MEND = "choose another folder with --out or start over in this one with --fresh"
+
 
 def open_folder(out: Path, run: dict[str, Any], data: dict[str, Any], command: str, fresh: bool = False) -> None:
     """Make the folder of a run, or check that it holds this very run so that it can go on.
@@ -31,17 +33,15 @@ def open_folder(out: Path, run: dict[str, Any], data: dict[str, Any], command: s
         shutil.rmtree(out)
     if (out / "run.json").exists():
         before = read_run(out)
-        if differing := [k for k in _flat(run) if _flat(run)[k] != _flat(before["run"]).get(k)]:
-            key = differing[0]
-            raise UserError(
-                f"{out} holds another run ({key} is {_flat(before['run']).get(key)!r} there, {_flat(run)[key]!r} here): "
-                "choose another folder with --out or start over in this one with --fresh"
-            )
+        there, here = _flat(before["run"]), _flat(run)
+        for key in here:
+            if here[key] != there.get(key):
+                raise UserError(
+                    f"{out} holds another run ({key} is {there.get(key)!r} there, {here[key]!r} here): {MEND}"
+                )
         if before["data"] != data:
-            raise UserError(
-                f"the data has changed since {out} was begun ({before['data']['items']} items then, {data['items']} now): "
-                "choose another folder with --out or start over with --fresh"
-            )
+            then, now = before["data"]["items"], data["items"]
+            raise UserError(f"the data has changed since {out} was begun ({then} items then, {now} now): {MEND}")
         return
     with writing(out):
         if out.exists() and any(out.iterdir()):

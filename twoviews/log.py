@@ -52,15 +52,15 @@ class Log:
 
     @contextmanager
     def progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-        """A bar with rate and time left; yields `update(done, note="")`. Without a terminal: a line every half minute."""
+        """A bar with the time left; yields `update(done, total, note)`. Without a terminal: a line now and then."""
         if self.quiet:
-            yield lambda done, note="": None
+            yield lambda done, total=None, note="": None
         elif console.is_terminal:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24))
             end = (TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
             with Progress(*columns, *end, console=console, transient=True) as bar:
                 task = bar.add_task(what, total=total, completed=done, note="")
-                yield lambda done, note="": bar.update(task, completed=done, note=note)
+                yield lambda done, total=None, note="": bar.update(task, completed=done, total=total, note=note)
         else:
             yield _lines(what, total)
 
@@ -72,12 +72,12 @@ class Log:
 def _lines(what: str, total: int) -> Callable[..., None]:
     begun = last = time.monotonic()
 
-    def update(done: int, note: str = "") -> None:
+    def update(done: int, total: int = total, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
         if now - last > 30 or done == total:
             last = now
-            print(f"{what} {done}/{total} {note} ({now - begun:.0f} s)", file=sys.stderr, flush=True)
+            print(f"{what} {done:,} of {total:,}  {note}  ({now - begun:.0f} s)", file=sys.stderr, flush=True)
 
     return update
 
@@ -94,7 +94,12 @@ def _sink(name: str, folder: Path) -> Callable[[int, Mapping[str, Any]], None]:
         from torch.utils.tensorboard import SummaryWriter
 
         writer = SummaryWriter(str(folder))
-        return lambda step, values: [writer.add_scalar(k, v, step) for k, v in numbers(values)] and None
+
+        def write(step: int, values: Mapping[str, Any]) -> None:
+            for name, value in numbers(values):
+                writer.add_scalar(name, value, step)
+
+        return write
     import wandb
 
     run = wandb.init(project="twoviews", dir=str(folder), name=folder.name, resume="allow", id=folder.name)

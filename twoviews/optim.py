@@ -159,5 +159,5 @@ def sqrt_scaled_lr(lr: float, batch_size: int) -> float:
     return lr * math.sqrt(batch_size)
 
 
-OPTIMIZERS = {"sgd": sgd, "adamw": adamw, "lars": lars}
-SCHEDULES = {"constant": constant, "cosine": cosine, "multistep": multistep}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": sgd, "adamw": adamw, "lars": lars}
+SCHEDULES: dict[str, Callable[..., float]] = {"constant": constant, "cosine": cosine, "multistep": multistep}

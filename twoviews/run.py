@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from . import calls
-from .data.views import VIEWS, center, two_crops
+from .data.views import VIEWS, Views, center, two_crops
 from .encoders import encoder_factory
 from .errors import UserError, unknown
 from .methods import METHODS
@@ -60,8 +60,8 @@ class Run:
     data: Callable[[], Source]
     encoder: Callable[..., nn.Module]
     method: Callable[..., nn.Module]
-    views: Callable[..., Callable] = two_crops
-    test_view: Callable[..., Callable] = center
+    views: Callable[..., Views] = two_crops
+    test_view: Callable[..., Views] = center
     test: Callable[[], Source] | None = None
     holdout: float = 0.1
     optimizer: Callable = partial(sgd, lr=0.06)
@@ -93,23 +93,27 @@ class Run:
             if knob:
                 if not callable(now):
                     raise UserError(f"'{part}' has no settings of its own; give {part}={value}")
-                run = replace(run, **{part: calls.change(now, knob, value, part)})
+                run = run.with_part(part, calls.change(now, knob, value, part))
             elif part in CHOICES and isinstance(value, str):
-                run = replace(run, **{part: partial(CHOICES[part](value), **_shared(now, CHOICES[part](value), part))})
+                run = run.with_part(part, partial(CHOICES[part](value), **_shared(now, CHOICES[part](value), part)))
             elif callable(value) or not callable(now):
                 default = next(f.default for f in fields(self) if f.name == part)
-                run = replace(run, **{part: value if part == "batchnorm" else calls.fit(value, default, part)})
+                run = run.with_part(part, value if part == "batchnorm" else calls.fit(value, default, part))
             else:
                 raise UserError(
                     f"'{part}' cannot be replaced by {value!r}; change one of its settings, as {part}.NAME=VALUE"
                 )
         return run
 
+    def with_part(self, part: str, value: Any) -> Run:
+        changes: dict[str, Any] = {part: value}
+        return replace(self, **changes)
+
     def resolved(self, source: Source) -> Run:
         """The run with what only the data knows: `channels` of the encoder, `classes` of the method."""
         run = self
         if calls.accepts(run.encoder, "channels"):
-            run = replace(run, encoder=partial(run.encoder, channels=source.channels))  # type: ignore[attr-defined]
+            run = replace(run, encoder=partial(run.encoder, channels=source.channels))
         if calls.accepts(run.method, "classes"):
             if source.classes is None:
                 raise UserError(f"the method '{calls.name(run.method).lower()}' needs labels and the data has none")
@@ -127,8 +131,11 @@ class Run:
         names = [f.name for f in fields(cls)]
         if wrong := [k for k in values if k not in names]:
             raise unknown("setting", wrong[0], names)
-        built = {k: calls.rebuild(v) if isinstance(v, dict) else v for k, v in values.items() if k not in given}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in built.items()}, **given)
+        for name, value in values.items():
+            if name not in given:
+                value = calls.rebuild(value) if isinstance(value, dict) else value
+                given[name] = tuple(value) if isinstance(value, list) else value
+        return cls(**given)
 
 
 def _shared(now: Callable | None, chosen: Callable, part: str) -> dict[str, Any]:

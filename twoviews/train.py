@@ -71,7 +71,7 @@ def train(
     total = epochs * batches.steps
     base_lr = [group["lr"] for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    parameters = [p for p in method.parameters() if p.requires_grad]
+    parameters: list[torch.Tensor] = [p for p in method.parameters() if p.requires_grad]
     step = _resume(folder, method, optimizer, scaler, total, log)
 
     model = dist.replicated(method, device)
@@ -186,7 +186,7 @@ class Meter:
         values = {"loss": loss, "lr": lr, "items_per_second": round(rate, 1), "data_wait": round(wait, 4)}
         values |= {name: float(dist.mean(value)) / self.count for name, value in self.logs.items()}
         self.log.metrics(step, values)
-        bar(step, f"loss {loss:.3f}  {rate:,.0f} items/s  data wait {wait:.0%}")
+        bar(step, note=f"loss {loss:.3f}  {rate:,.0f} items/s  data wait {wait:.0%}")
         self.loss = torch.zeros_like(self.loss)
         self.logs, self.items, self.count, self.waited = {}, 0, 0, 0.0
         self.begun = time.monotonic()

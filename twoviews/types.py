@@ -47,6 +47,23 @@ class Out:
     logs: dict[str, Tensor] = field(default_factory=dict)
 
 
+class Encoder(nn.Module):
+    """The contract of an encoder. Any module that keeps it will do; none has to inherit it.
+
+    dim: D, the width of h.
+    """
+
+    dim: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, D): h."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward")
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """(B, ...) -> (B, N, D): the same before it is pooled."""
+        raise NotImplementedError(f"{type(self).__name__} must define tokens")
+
+
 class Method(nn.Module):
     """A way to learn from views. `forward` reads; `after_batch` and `after_step` write.
 
@@ -97,11 +114,13 @@ class Source(Protocol):
     """Where items come from. Holds names and places, never the decoded items.
 
     `labels` is (N,) int64 with -1 for "no label", or None when there are none; `classes` names them.
+    `channels` is what every decoded item has.
     """
 
     name: str
     labels: np.ndarray | None
     classes: list[str] | None
+    channels: int
 
     def __len__(self) -> int: ...
 
@@ -111,4 +130,12 @@ class Source(Protocol):
 
     def read(self, index: int) -> Tensor:
         """The decoded item: for photos uint8 (C, H, W). Raises BrokenItem with the reason."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A short digest by which changed data is recognised."""
+        ...
+
+    def subset(self, indices: np.ndarray) -> Source:
+        """Some of the items, from the same storage."""
         ...

@@ -90,9 +90,6 @@ class ZipMembers:
     def stamp(self, index: int) -> int:
         return int(self.crc[index])
 
-    def load(self, index: np.ndarray) -> None:
-        pass
-
 
 class TarMembers:
     """Members of a tar archive as (offset, size), in a file or, once unpacked, in memory."""
@@ -109,9 +106,6 @@ class TarMembers:
 
     def stamp(self, index: int) -> int:
         return int(self.size[index])
-
-    def load(self, index: np.ndarray) -> None:
-        pass
 
 
 def list_zip(path: str) -> Listing:

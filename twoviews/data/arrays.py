@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import zipfile
 import zlib
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from ..errors import BrokenItem, DataError
 from .labels import LABEL_COLUMNS, encode, pick
-from .listing import Listing, Names
+from .listing import Listing, Names, Store
 
 IMAGE_KEYS = ("image", "images", "x", "img")
 LABEL_KEYS = ("labels", "label", "y")
@@ -33,9 +34,6 @@ class Pixels:
 
     def stamp(self, index: int) -> int:
         return zlib.crc32(np.ascontiguousarray(self.images[index]).tobytes())
-
-    def load(self, index: np.ndarray) -> None:
-        pass
 
 
 class Items:
@@ -61,20 +59,17 @@ class Items:
     def stamp(self, index: int) -> int:
         return 0  # items may be drawn at random
 
-    def load(self, index: np.ndarray) -> None:
-        pass
-
 
 class Joined:
     """Several stores, one after the other."""
 
     def __init__(self, listings: list[Listing]):
-        self.stores = [listing.store for listing in listings]
+        self.listings = listings
         self.starts = np.cumsum([0, *(listing.count for listing in listings)])
 
-    def _at(self, index: int):
+    def _at(self, index: int) -> tuple[Store, int]:
         part = int(np.searchsorted(self.starts, index, side="right") - 1)
-        return self.stores[part], index - int(self.starts[part])
+        return self.listings[part].store, index - int(self.starts[part])
 
     def fetch(self, index: int):
         store, place = self._at(index)
@@ -85,8 +80,9 @@ class Joined:
         return store.stamp(place)
 
     def load(self, index: np.ndarray) -> None:
-        for store, start, end in zip(self.stores, self.starts, self.starts[1:], strict=False):
-            store.load(index[(index >= start) & (index < end)] - start)
+        for listing, start in zip(self.listings, self.starts, strict=False):
+            here = index - start
+            listing.load(here[(here >= 0) & (here < listing.count)])
 
 
 def list_array(images: Any, labels: Any = None, name: str = "array", path: str | None = None) -> Listing:
@@ -100,7 +96,7 @@ def list_array(images: Any, labels: Any = None, name: str = "array", path: str |
         codes, classes = encode(labels.cpu().numpy() if isinstance(labels, Tensor) else labels)
         if len(codes) != len(images):
             raise DataError(f"{len(images):,} images but {len(codes):,} labels in {name}")
-    store = Pixels(images, _first(images.shape[1:], tensor), path)
+    store = Pixels(images, _first(images.shape[1:], tensor), path and os.path.abspath(path))
     return Listing(name, store, len(images), labels=codes, classes=classes)
 
 
@@ -140,16 +136,15 @@ def list_huggingface(dataset: Any, name: str) -> Listing:
     """A Hugging Face `Dataset`. Its images are read undecoded, unless it has a transform of its own."""
     features = dataset.features
     image = next((n for n, f in features.items() if type(f).__name__ == "Image"), None)
-    if image is None or (dataset.format or {}).get("type") == "custom":
-        return list_dataset(dataset, name)
     plain = dataset.with_format(None)
     named = [n for n, f in features.items() if type(f).__name__ == "ClassLabel"]
     label = pick(features, (*LABEL_COLUMNS, "labels", *named))
     codes, classes = None, None
     if label is not None:
         codes, classes = encode(plain[label][:], getattr(features[label], "names", None))
-    store = Items(plain.select_columns([image]).cast_column(image, type(features[image])(decode=False)))
-    return Listing(name, store, len(dataset), labels=codes, classes=classes)
+    if image is not None and dataset.format["type"] != "custom":
+        dataset = plain.select_columns([image]).cast_column(image, type(features[image])(decode=False))
+    return Listing(name, Items(dataset), len(dataset), labels=codes, classes=classes)
 
 
 def join(parts: dict[str, Listing], name: str) -> Listing:
@@ -159,7 +154,8 @@ def join(parts: dict[str, Listing], name: str) -> Listing:
     classes = list(dict.fromkeys(c for x in listings for c in x.classes or ()))
     labels = np.concatenate([_recode(x, classes) for x in listings]) if classes else None
     split = np.repeat(np.arange(len(parts), dtype=np.int8), [x.count for x in listings])
-    return Listing(name, Joined(listings), len(keys), Names(keys), tuple(parts), split, labels, classes or None)
+    store = Joined(listings)
+    return Listing(name, store, len(keys), Names(keys), tuple(parts), split, labels, classes or None, store.load)
 
 
 def image_of(item: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import BrokenItem
 from .decode import Native
 from .image import ImageSource
+from .listing import few
 
 SLAB = 1024  # images in flight at once; only their descriptions are held
 TASK = 16  # images a thread takes at once: for small ones a task each costs more than the decoding
@@ -30,6 +31,7 @@ class Report:
     width, height: least, median and largest, in pixels, upright, before any reduction.
     sizes:      the commonest (width, height, images).
     formats, modes, depths: images of each, as they are in the files; depths in bits.
+    channels:   of every image as the source gives it.
     range16:    least and largest value of all 16-bit images, None when there are none.
     duplicates: groups of keys whose decoded pixels are all equal.
     labels:     images of each class, or None; `unlabelled` counts the rest.
@@ -76,12 +78,12 @@ class Report:
         if self.labels is not None:
             named = [f"{name}: {n:,}" for name, n in self.labels.items()]
             rest = [f"unlabelled: {self.unlabelled:,}"] if self.unlabelled else []
-            out.append(f"classes    {len(named)}: " + ", ".join(_some(named, most) + rest))
+            out.append(f"classes    {len(named)}: " + ", ".join(few(named, most) + rest))
         extra = sum(len(group) - 1 for group in self.duplicates)
         out.append(f"duplicates {extra:,} images have the very pixels of another")
-        out += [f"  {text}" for text in _some([" = ".join(_some(g, 4)) for g in self.duplicates], most)]
+        out += [f"  {text}" for text in few([" = ".join(few(g, 4)) for g in self.duplicates], most)]
         out.append(f"broken     {len(self.broken):,} images cannot be read")
-        out += [f"  {text}" for text in _some([f"{key}: {reason}" for key, reason in self.broken], most)]
+        out += [f"  {text}" for text in few([f"{key}: {reason}" for key, reason in self.broken], most)]
         return out
 
 
@@ -183,7 +185,3 @@ def _three(values: np.ndarray) -> tuple[int, float, int] | None:
 
 def _spread(three: tuple[int, float, int]) -> str:
     return f"{three[0]} to {three[2]}, median {three[1]:g}"
-
-
-def _some(texts: list[str], most: int) -> list[str]:
-    return texts[:most] + ([f"and {len(texts) - most:,} more"] if len(texts) > most else [])

@@ -71,8 +71,8 @@ def decode(
 ) -> tuple[Tensor, Native]:
     """bytes, a PIL image or an array (C, H, W) -> uint8 (C, H, W), and what it was.
 
-    channels: grey and colour become each other; None: as many as the image has. The last of 2 or 4 channels
-              is alpha, laid on white, unless so many are asked for.
+    channels: grey and colour become each other; None: as many as the image has. Alpha is laid on white, unless
+              2 or 4 channels are asked for; of an array it is the last of 2 or 4, of a TIFF file what it says.
     range16:  what becomes 0 and 255 of 16-bit pixels, linearly. Float pixels must lie in 0..1.
     max_side: see `photos`.
     Raises BrokenItem with the reason in plain words.
@@ -81,10 +81,10 @@ def decode(
         try:
             opened = _open(item) if isinstance(item, bytes) else item
             if isinstance(opened, Image.Image):
-                array, native, turn = _from_pillow(opened, item, channels, max_side)
+                array, native, turn = _from_pillow(opened, item, channels, range16, max_side)
             else:
-                array, native, turn = _from_array(*opened if isinstance(opened, tuple) else (opened, "array", 1))
-            array = without_alpha(eight_bits(array, range16), channels)
+                raw = opened if isinstance(opened, _Raw) else _Raw(opened, "array")
+                array, native, turn = _from_array(raw, channels, range16)
             array = with_channels(upright(reduce_array(array, max_side), turn), channels)
         except (BrokenItem, MemoryError):
             raise
@@ -93,8 +93,17 @@ def decode(
     return torch.from_numpy(array), native
 
 
-def _open(data: bytes) -> Image.Image | tuple[np.ndarray, str, int]:
-    """A PIL image, or (array, "TIFF", orientation) by tifffile."""
+@dataclass
+class _Raw:
+    """An array as it came. alpha: may the last of 2 or 4 channels be taken for it?"""
+
+    array: Any
+    format: str
+    turn: int = 1
+    alpha: bool = True
+
+
+def _open(data: bytes) -> Image.Image | _Raw:
     if not data:
         raise BrokenItem("empty file")
     try:
@@ -113,7 +122,7 @@ def _open(data: bytes) -> Image.Image | tuple[np.ndarray, str, int]:
     return image
 
 
-def _tiff(data: bytes) -> tuple[np.ndarray, str, int]:
+def _tiff(data: bytes) -> _Raw:
     """The first image of a TIFF file; grey pages of one size are the channels of one image."""
     import tifffile
 
@@ -126,23 +135,29 @@ def _tiff(data: bytes) -> tuple[np.ndarray, str, int]:
         _check_size(part.shape[axes.index("X")], part.shape[axes.index("Y")])
         array = part.asarray()
         turn = file.pages.first.tags.valueof(ORIENTATION, default=1)
+        alpha = any(int(kind) in (1, 2) for kind in file.pages.first.extrasamples)
     if array.ndim == 2:
-        return array[None], "TIFF", turn
-    return np.moveaxis(array, next(i for i, a in enumerate(axes) if a not in "YX"), 0), "TIFF", turn
+        array = array[None]
+    else:
+        array = np.moveaxis(array, next(i for i, axis in enumerate(axes) if axis not in "YX"), 0)
+    return _Raw(array, "TIFF", turn, alpha)
 
 
-def _from_array(array: Any, format: str, turn: int) -> tuple[np.ndarray, Native, int]:
+def _from_array(raw: _Raw, channels: int | None, range16: tuple[int, int]) -> tuple[np.ndarray, Native, int]:
+    array = raw.array
     if not isinstance(array, np.ndarray):
         raise BrokenItem(f"not an image: {type(array).__name__}")
     if array.ndim != 3 or not array.size:
         raise BrokenItem(f"not an image: an array of shape {array.shape}")
     c, h, w = array.shape
     mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(c, f"{c} channels")
-    return array, _native(format, mode, 8 * array.dtype.itemsize, (w, h), turn, array), turn
+    native = _native(raw.format, mode, 8 * array.dtype.itemsize, (w, h), raw.turn, array)
+    array = eight_bits(array, range16)
+    return without_alpha(array) if raw.alpha and c in (2, 4) and c != channels else array, native, raw.turn
 
 
 def _from_pillow(
-    image: Image.Image, item: Any, channels: int | None, max_side: int | None
+    image: Image.Image, item: Any, channels: int | None, range16: tuple[int, int], max_side: int | None
 ) -> tuple[np.ndarray, Native, int]:
     _check_size(*image.size)
     format, mode, size = image.format or "image", image.mode, image.size
@@ -153,12 +168,12 @@ def _from_pillow(
         image.load()
         size = image.size  # TIFF is turned upright by loading it
     turn = _orientation(image)
-    if mode in ("F", "I") or mode.startswith("I;16"):
+    if mode == "F" or mode[0] == "I":  # floats, or 16 bits, which older Pillow calls I
         array = np.asarray(image)
-        if mode == "I":
-            array = sixteen_bits(array)
-        depth = 32 if mode == "F" else 16
-        return array[None], _native(format, mode, depth, size, turn, array), turn
+        if mode != "F":
+            array, mode = sixteen_bits(array), "I;16"
+        native = _native(format, mode, 8 * array.dtype.itemsize, size, turn, array)
+        return eight_bits(array[None], range16), native, turn
     deep = format == "PNG" and isinstance(item, bytes) and item[24] == 16
     native = _native(format, mode, 1 if mode == "1" else 16 if deep else 8, size, turn)
     if mode in ("LA", "RGBA") and channels == len(image.getbands()):
@@ -210,9 +225,10 @@ def _reason(item: Any, error: Exception) -> str:
         if item[4:8] == b"ftyp":
             return "HEIC, AVIF or video, which is not read"
         return "not an image: text" if _is_text(item[:512]) else "not an image, or of a kind that is not read"
-    if "imagecodecs" in str(error):
+    message = str(error).lower()
+    if "imagecodecs" in message:
         return "TIFF packed in a way that needs the package imagecodecs"
-    return f"{'truncated' if _cut(item, format, str(error).lower()) else 'damaged'} {format}"
+    return f"{'truncated' if _cut(item, format, message) else 'damaged'} {format}"
 
 
 def _is_text(head: bytes) -> bool:

@@ -10,6 +10,7 @@ E. Alpaydin and C. Kaynak 1998, Optical Recognition of Handwritten Digits, UCI (
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -35,7 +36,8 @@ def digits(split: str = "train", items: int = 6000, size: int = 20, seed: int = 
     g = torch.Generator().manual_seed(2 * seed + SPLITS[split])
     which = torch.randint(len(strokes), (items,), generator=g)
     images = _paint(_place(strokes[which], size, g), g)
-    return photos((images.numpy(), originals.target[ours][which.numpy()].astype(np.int64)))
+    labels = originals.target[ours][which.numpy()].astype(np.int64)
+    return replace(photos((images.numpy(), labels)), name=f"digits:{split}")
 
 
 def _place(strokes: torch.Tensor, size: int, g: torch.Generator) -> torch.Tensor:

@@ -106,8 +106,8 @@ def photos(
     split:    "train", "test" ... of data that has splits (see `splits`); None: all of it.
     labels:   a .csv, .tsv or .parquet file with a path and a label column. None: the data's own
               (sub-folders, a label column, a dataset's targets), if it has any.
-    channels: of every image read. None: 1 when all of a sample are grey, their own number above 4, else 3.
-              Alpha is laid on white, unless 2 or 4 channels are asked for.
+    channels: of every image read. None: 1 when all of a sample are grey, 3 when some are colour, the largest
+              number when there are more. Alpha is laid on white, unless 2 or 4 channels are asked for.
     range16:  the 16-bit values that become 0 and 255 (16-bit colour PNG is cut to 8 bits by its decoder).
     max_side: reduce the shorter side to this many pixels while decoding; nothing is enlarged. The longer side
               is then cropped at the centre to at most twice the shorter.
@@ -123,7 +123,7 @@ def photos(
         own = own[index]
         if (own < 0).all():
             own, classes = None, None
-    listing.store.load(index)
+    listing.load(index)
     source = ImageSource(name, listing, index, own, classes, channels or 0, range16, max_side)
     return source if channels else replace(source, channels=_common_channels(source))
 
@@ -220,7 +220,7 @@ def _shared(files: list[str], make: Callable[[], Listing]) -> Listing:
 
 
 def _extensions(counts: Counter[str]) -> str:
-    return few((f"{n:,} {'.' + e if e else 'without extension'}" for e, n in counts.most_common()), 6)
+    return ", ".join(few((f"{n:,} {'.' + e if e else 'without extension'}" for e, n in counts.most_common()), 6))
 
 
 def _known() -> str:
@@ -241,7 +241,7 @@ def _missing(path: str) -> str:
 
 
 def _common_channels(source: ImageSource) -> int:
-    """1 when all of a sample are grey, the largest number when it is above 4, else 3."""
+    """That of a sample of images when they agree; else the largest when it is above 3, else 3."""
     first = ""
     for count in (SAMPLE, STAMPED):  # the larger sample only where nothing in the small one could be read
         found = set()
@@ -252,7 +252,7 @@ def _common_channels(source: ImageSource) -> int:
             except BrokenItem as broken:
                 first = first or f"{source.key(int(place))}: {broken}"
         if found:
-            return 1 if found == {1} else max(found) if max(found) > 4 else 3
+            return max(found) if len(found) == 1 or max(found) > 3 else 3
     tried = min(len(source), STAMPED)
     raise DataError(f"none of {tried:,} images tried in {source.name} can be read; the first, {first}")
 

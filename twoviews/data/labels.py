@@ -93,7 +93,7 @@ def read_labels(path: str | Path, listing: Listing) -> tuple[np.ndarray, list[st
 
 def pick(columns: Iterable[str], wanted: Sequence[str]) -> str | None:
     """The column whose name comes first in `wanted`, capitals aside."""
-    by_name = {c.strip().lower(): c for c in reversed(list(columns))}
+    by_name = {str(c).strip().lower(): c for c in reversed(list(columns))}
     return next((by_name[w] for w in wanted if w in by_name), None)
 
 

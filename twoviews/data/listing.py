@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,9 +29,6 @@ class Store(Protocol):
     def stamp(self, index: int) -> int:
         """A number that tells an item from an altered one without decoding it: its size, say."""
 
-    def load(self, index: np.ndarray) -> None:
-        """Make ready to read these items, before any worker starts."""
-
 
 class Names:
     """N byte strings as one buffer and N + 1 offsets."""
@@ -48,12 +45,17 @@ class Names:
         return self.text[self.ends[index] : self.ends[index + 1]]
 
 
-@dataclass
+def _no_need(index: np.ndarray) -> None:
+    """Most stores read an item where it lies."""
+
+
+@dataclass(eq=False)
 class Listing:
     """N items: names (None: their number is their name), and what is known of each.
 
     split:  (N,) int8 place in `splits`, -1 for none; None when the data has no splits.
     labels: (N,) int64 with -1 for "no label", or None; `classes` names them.
+    load:   makes ready to read the items at (N',) places, before any worker starts.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Listing:
     split: np.ndarray | None = None
     labels: np.ndarray | None = None
     classes: list[str] | None = None
+    load: Callable[[np.ndarray], None] = _no_need
 
     def key(self, index: int) -> str:
         return str(index) if self.names is None else _text(self.names[index])
@@ -87,16 +90,13 @@ class Files:
         except FileNotFoundError:
             raise BrokenItem("no such file (moved, deleted, or a link that leads nowhere)") from None
         except OSError as error:
-            raise BrokenItem(f"cannot be read: {error.strerror}") from None
+            raise BrokenItem(f"cannot be read: {(error.strerror or str(error)).lower()}") from None
 
     def stamp(self, index: int) -> int:
         try:
             return os.stat(self.path(index)).st_size
         except OSError:
             return -1
-
-    def load(self, index: np.ndarray) -> None:
-        pass
 
 
 def scan(root: str) -> tuple[list[bytes], list[bytes], Counter[str]]:
@@ -124,14 +124,15 @@ def scan(root: str) -> tuple[list[bytes], list[bytes], Counter[str]]:
                 name = entry.name
                 if name[:1] == b".":
                     continue
-                if entry.is_dir():
-                    if not entry.is_symlink():
+                link = entry.is_symlink()
+                if os.path.isdir(entry.path) if link else entry.is_dir():
+                    if not link:
                         folders.append((below + name + b"/", jumps))
                     elif chain := _follow(entry.path, here, jumps):
                         folders.append((below + name + b"/", chain))
                     continue
                 extension = os.path.splitext(name)[1][1:].lower()
-                if extension in EXTENSIONS and (entry.is_file() or entry.is_symlink()):
+                if extension in EXTENSIONS and (link or entry.is_file()):
                     images.append(below + name)
                 elif extension == b"parquet":
                     tables.append(below + name)
@@ -149,7 +150,8 @@ def _follow(link: bytes, here: bytes, jumps: tuple[bytes, ...]) -> tuple[bytes, 
 
 def list_folder(root: str, images: list[bytes]) -> Listing:
     names = Names(images)
-    return from_paths(os.path.basename(os.path.abspath(root)), Files(os.fsencode(root), names), images, names)
+    root = os.path.abspath(root)
+    return from_paths(os.path.basename(root), Files(os.fsencode(root), names), images, names)
 
 
 def from_paths(name: str, store: Store, paths: list[bytes], names: Names | None = None) -> Listing:
@@ -158,8 +160,8 @@ def from_paths(name: str, store: Store, paths: list[bytes], names: Names | None 
     Splits: the first folders are called train, test and so on. A folder `train` beside other names is a split
     only when there is another split too; else it may be a class of vehicles.
     Labels: the first folder (below the split), where there are two or more, with two images or more on
-    average, and every image is in one. A split with loose images has no labels. A class has one code in all
-    splits. One folder around everything is looked through.
+    average, and every image is in one. A split with loose images adds no classes, and a class has one code in
+    all splits. One folder around everything is looked through.
     """
     places: dict[bytes, int] = {}
     codes = np.fromiter(
@@ -206,7 +208,7 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
-def few(values: Iterable[str], limit: int = 4) -> str:
-    """Some of many, for a message."""
-    values = list(values)
-    return ", ".join(values[:limit]) + (f" and {len(values) - limit} more" if len(values) > limit else "")
+def few(texts: Iterable[str], most: int) -> list[str]:
+    """Some of many texts, to show."""
+    texts = list(texts)
+    return texts[:most] + ([f"and {len(texts) - most:,} more"] if len(texts) > most else [])

@@ -12,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ..dist import rank, world
 from ..errors import BrokenItem, DataError, UserError
 from ..types import Batch, Source
 from .dice import Dice
 
+PART = 64  # photos that a thread decodes at a time
 IN_MEMORY = 2 * 2**30  # bytes of decoded photos up to which a set is held in memory
 
 
@@ -41,7 +42,7 @@ class Loader:
     memory:     hold the decoded set in memory; None: when it takes less than 2 GiB.
     A photo that cannot be read goes to `skipped` (key -> reason): found while filling the memory it is left out;
     found while streaming its place goes to the next photo that can be read, so that batches stay full.
-    Raises UserError when a batch does not divide or the set is smaller than one batch, DataError when nothing can be read.
+    Raises UserError when a batch does not divide or the set is smaller than one, DataError when nothing can be read.
     """
 
     def __init__(
@@ -60,7 +61,8 @@ class Loader:
         parts = world() * accumulate
         if batch_size < 2 or batch_size % parts:
             raise UserError(
-                f"batch_size must be at least 2 and divide by processes x accumulate = {world()} x {accumulate}, got {batch_size}"
+                f"batch_size must be at least 2 and divide by processes x accumulate = {world()} x {accumulate}, "
+                f"got {batch_size}"
             )
         self.source, self.views, self.seed = source, views, seed
         self.micro = batch_size // parts  # rows of one micro-batch on one rank
@@ -74,8 +76,9 @@ class Loader:
         self.memory = Memory(self, progress) if (small if memory is None else memory) else None
         self.steps = len(self.order) // batch_size
         if not self.steps:
+            n = len(self.order)
             raise UserError(
-                f"{len(self.order)} readable photos are fewer than one batch of {batch_size}; set batch_size to at most {len(self.order)}"
+                f"{n} readable photos are fewer than one batch of {batch_size}; set batch_size to at most {n}"
             )
 
     def _bytes(self) -> float:
@@ -113,9 +116,9 @@ class Loader:
             yield Batch(views, ids, None if self.labels is None else self.labels[ids])
 
     def _stream(self, rows: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        loader = DataLoader(
+        loader: DataLoader = DataLoader(
             _Stream(self.source),
-            sampler=rows,  # type: ignore[arg-type]
+            sampler=rows,
             batch_size=None,
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
@@ -125,7 +128,7 @@ class Loader:
             yield images, sizes, ids
 
 
-class _Stream:
+class _Stream(Dataset):
     """A dataset whose items are whole batches, read in a worker."""
 
     def __init__(self, source: Source):
@@ -150,11 +153,12 @@ class Memory:
 
     def __init__(self, loader: Loader, progress: Callable[[int, int], None] | None):
         n, items = len(loader.source), []
+        parts = [range(i, min(i + PART, n)) for i in range(0, n, PART)]
         with ThreadPoolExecutor(cores()) as pool:  # decoders release the interpreter's lock
-            for done, item in enumerate(pool.map(loader.try_read, range(n), chunksize=64), 1):
-                items.append(item)
-                if progress and (done % 256 == 0 or done == n):
-                    progress(done, n)
+            for part in pool.map(lambda rows: [loader.try_read(i) for i in rows], parts):
+                items += part
+                if progress:
+                    progress(len(items), n)
         loader.order = torch.tensor([i for i, x in enumerate(items) if x is not None], dtype=torch.int64)
         photos = [x for x in items if x is not None]
         loader.raise_if_empty(len(photos))

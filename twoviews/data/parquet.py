@@ -80,11 +80,13 @@ def list_parquet(name: str, files: list[str], root: str | None = None) -> Listin
     Splits are told by file names: train-00000-of-00002.parquet, test.parquet, train/0000.parquet.
     Raises DataError when a file cannot be read, lacks a column or there is no column of images.
     """
+    files = [os.path.abspath(file) for file in files]
+    root = os.path.abspath(root or os.path.dirname(files[0]))
     parts: list[_Part] = []
     for file in files:
         parts.append(_read_part(file, parts[0] if parts else None))
     counts = [part.rows for part in parts]
-    short = [os.path.relpath(file, root or os.path.dirname(file)).replace(os.sep, "/") for file in files]
+    short = [os.path.relpath(file, root).replace(os.sep, "/") for file in files]
     keys = [f"{file}:{row}" for file, rows in zip(short, counts, strict=True) for row in range(rows)]
     inside = [path for part in parts for path in part.paths]
     if len(set(inside) - {None}) == len(keys):
@@ -98,7 +100,7 @@ def list_parquet(name: str, files: list[str], root: str | None = None) -> Listin
     mapped = sum(part.size for part in parts) > IN_MEMORY
     store = Rows(files, counts, parts[0].image, mapped)
     names = Names([key.encode("utf-8", "surrogateescape") for key in keys])
-    return Listing(name, store, len(keys), names, splits, split if splits else None, codes, classes)
+    return Listing(name, store, len(keys), names, splits, split if splits else None, codes, classes, store.load)
 
 
 @dataclass

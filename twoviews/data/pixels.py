@@ -48,9 +48,8 @@ def upright(array: np.ndarray, turn: int) -> np.ndarray:
     return array
 
 
-def without_alpha(array: np.ndarray, channels: int | None) -> np.ndarray:
-    if len(array) not in (2, 4) or len(array) == channels:
-        return array
+def without_alpha(array: np.ndarray) -> np.ndarray:
+    """(2 or 4, H, W), the last of them alpha -> (1 or 3, H, W) on white."""
     image = np.asarray(on_white(Image.fromarray(np.ascontiguousarray(array.transpose(1, 2, 0)))))
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 

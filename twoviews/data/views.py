@@ -12,6 +12,7 @@ SimCLR: Chen et al. 2020, arXiv:2002.05709, appendix A.  Multi-crop: Caron et al
 
 import math
 from dataclasses import KW_ONLY, dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,6 +28,14 @@ Window = tuple[int, Range]  # the size of a view, and the share of the image's a
 PER_VIEW = ("blur", "solarize")
 CHANCES = ("flip", "jitter", "grey", "invert", "cutout", "sobel", *PER_VIEW)
 REACHES = ("strength", "brightness", "contrast", "saturation", "hue", "turn")
+
+
+class Views(Protocol):
+    """What makes views of a batch of images: normalised for an encoder, or as pictures in [0, 1] to look at."""
+
+    def __call__(self, images: Tensor, sizes: Tensor, dice: Dice) -> list[Tensor]: ...
+
+    def pictures(self, images: Tensor, sizes: Tensor, dice: Dice) -> list[Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -92,8 +101,7 @@ class Knobs:
         """The same views in [0, 1], to look at."""
         with torch.autocast(images.device.type, enabled=False):
             return [
-                self.view(images, sizes, dice.view(v), v, size, scale)
-                for v, (size, scale) in enumerate(self.windows())
+                self.view(images, sizes, dice.view(v), v, size, scale) for v, (size, scale) in enumerate(self.windows())
             ]
 
     def view(self, images: Tensor, sizes: Tensor, dice: Dice, v: int, size: int, scale: Range) -> Tensor:
@@ -232,12 +240,7 @@ def _number(value: object) -> bool:
 
 
 def _rising(pair: object) -> bool:
-    return (
-        isinstance(pair, (list, tuple))
-        and len(pair) == 2
-        and all(map(_number, pair))
-        and 0 < pair[0] <= pair[1]
-    )
+    return isinstance(pair, (list, tuple)) and len(pair) == 2 and all(map(_number, pair)) and 0 < pair[0] <= pair[1]
 
 
 def _check(ok: bool, given: str, allowed: str) -> None:

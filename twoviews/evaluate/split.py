@@ -23,7 +23,7 @@ def holdout(
     """
     if not 0 < share < 1:
         raise UserError(f"the share to hold out must lie between 0 and 1, got {share}")
-    if isinstance(labels, int):
+    if isinstance(labels, int | np.integer):
         labels = np.zeros(labels, np.int64)
     labels = labels.cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     order = np.random.default_rng(seed).permutation(len(labels))

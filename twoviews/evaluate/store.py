@@ -52,7 +52,7 @@ def embed_to(
     folder = path.with_name(path.name + ".parts")
     parts = slices(0, len(source), part)
     files = [folder / f"{number:06d}.safetensors" for number in range(len(parts))]
-    stamp = {"source": source.fingerprint(), "model": identity, "part": part}  # type: ignore[attr-defined]
+    stamp = {"source": source.fingerprint(), "model": identity, "part": part}
     with writing(path):
         _open(folder, stamp)
     missing = [rows for rows, file in zip(parts, files, strict=True) if _shape(file) is None]

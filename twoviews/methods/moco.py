@@ -10,14 +10,14 @@ He et al. 2020, arXiv:1911.05722 (v1).  Chen et al. 2020, arXiv:2003.04297 (v2: 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..dist import gather, shuffled
 from ..ema import EMA
 from ..heads import linear, mlp, unit
 from ..negatives import Queue
 from ..objectives.contrast import info_nce
-from ..types import Batch, Method, Out
+from ..types import Batch, Encoder, Method, Out
 
 
 class MoCo(Method):
@@ -29,7 +29,7 @@ class MoCo(Method):
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: Encoder,
         dim: int = 128,
         hidden: int = 2048,
         queue: int = 65536,
@@ -68,7 +68,7 @@ class MoCo(Method):
         return Out(loss, z=q, memory=keys.detach())
 
     def after_batch(self, out: Out) -> None:
-        if self.queue is not None:
+        if self.queue is not None and out.memory is not None:
             self.queue.push(gather(out.memory))  # after backward: autograd still needed the old queue
 
     def after_step(self) -> None:
@@ -77,12 +77,12 @@ class MoCo(Method):
 
 
 def moco_v1(
-    encoder: nn.Module, dim: int = 128, queue: int = 65536, temperature: float = 0.07, momentum: float = 0.999
+    encoder: Encoder, dim: int = 128, queue: int = 65536, temperature: float = 0.07, momentum: float = 0.999
 ) -> MoCo:
     """MoCo v1: a linear head and a lower temperature."""
     return MoCo(encoder, dim, 0, queue, temperature, momentum)
 
 
-def end_to_end(encoder: nn.Module, dim: int = 128, hidden: int = 2048, temperature: float = 0.2) -> MoCo:
+def end_to_end(encoder: Encoder, dim: int = 128, hidden: int = 2048, temperature: float = 0.2) -> MoCo:
     """MoCo's first baseline (figure 2a): `MoCo` without queue and slow weights."""
     return MoCo(encoder, dim, hidden, 0, temperature)

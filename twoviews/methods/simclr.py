@@ -10,15 +10,15 @@ Chen et al. 2020, arXiv:2002.05709 (two-layer head 2048-128, t = 0.1 on ImageNet
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..heads import mlp, unit
 from ..objectives.contrast import nt_xent
-from ..types import Batch, Method, Out
+from ..types import Batch, Encoder, Method, Out
 
 
 class SimCLR(Method):
-    def __init__(self, encoder: nn.Module, dim: int = 128, hidden: int = 2048, temperature: float = 0.1):
+    def __init__(self, encoder: Encoder, dim: int = 128, hidden: int = 2048, temperature: float = 0.1):
         super().__init__()
         self.encoder = encoder
         self.head = mlp(encoder.dim, hidden, dim, batchnorm=True)

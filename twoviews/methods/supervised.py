@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ..errors import UserError
-from ..types import Batch, Method, Out
+from ..types import Batch, Encoder, Method, Out
 
 
 class Supervised(Method):
     """`classes` is the number of labels; an item with label -1 does not count."""
 
-    def __init__(self, encoder: nn.Module, classes: int, smoothing: float = 0.0):
+    def __init__(self, encoder: Encoder, classes: int, smoothing: float = 0.0):
         super().__init__()
         self.encoder = encoder
         self.head = nn.Linear(encoder.dim, classes)

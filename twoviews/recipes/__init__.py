@@ -1,7 +1,15 @@
 """Recipes: a run as a Python function of the data. RECIPES names them for the command line."""
 
+from collections.abc import Callable
+
+from ..run import Run
 from .cifar10 import cifar10_moco, cifar10_simclr
 from .demo import demo
 from .photos import auto
 
-RECIPES = {"auto": auto, "demo": demo, "cifar10_simclr": cifar10_simclr, "cifar10_moco": cifar10_moco}
+RECIPES: dict[str, Callable[..., Run]] = {
+    "auto": auto,
+    "demo": demo,
+    "cifar10_simclr": cifar10_simclr,
+    "cifar10_moco": cifar10_moco,
+}

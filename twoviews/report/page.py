@@ -22,7 +22,7 @@ h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-t
 .verdict { font-size: 1.15rem; padding: .8rem 1rem; background: var(--soft); border-left: 4px solid #3a7; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; min-width: 60%; }
 th, td { text-align: left; padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap; }
-img { image-rendering: pixelated; max-width: 100%; } figcaption, small { opacity: .75; }
+figure { margin: 0; } img { image-rendering: pixelated; max-width: 100%; } figcaption, small { opacity: .75; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; }
 """
 
@@ -32,33 +32,31 @@ def write_page(
     *,
     title: str,
     verdict: str,
-    table: Mapping[str, Mapping[str, str]] | None,
+    table: Mapping[str, Mapping[str, str]],
     views: list[Tensor],
     skipped: int,
 ) -> Path:
     """Write the page of a finished run.
 
-    table: {row: {measure: "82.1 % [80.0, 84.1]"}} in order; None when nothing could be measured.
+    table: {row: {measure: "82.1 % [80.0, 84.1]"}} in order.
     views: V tensors (B, C, S, S) in [0, 1], the views of the same B items.
     """
     about = json.loads((folder / "run.json").read_text())
     data, versions, hardware = about["data"], about["versions"], about["hardware"]
     classes = f" in {len(data['classes'])} classes" if data.get("classes") else ", no labels"
-    parts = [
-        f"<h1>{html.escape(title)}</h1><p class=verdict>{html.escape(verdict)}</p>",
-        f"<h2>Measures</h2><div class=wide>{_table(table)}</div><p><small>95 % intervals over the test items.</small></p>"
-        if table
-        else "",
-        f"<h2>What the method saw</h2><figure style='margin:0'><img alt='views' src='{_picture(views)}'>"
-        f"<figcaption>Each column: {len(views)} views of one item. The method learns that they belong together.</figcaption></figure>",
-        f"<h2>Data</h2><p>{data['items']:,} items from {html.escape(str(data['name']))}{classes}; {skipped} could not be read"
-        f"{' (see skipped.csv)' if skipped else ''}.</p>",
-        f"<h2>To repeat it</h2><pre>{html.escape(about['command'])}</pre>"
-        f"<p><small>{_pairs(versions)}; {_pairs(hardware)}</small></p>",
-        f"<details><summary>Every setting</summary><pre>{html.escape(json.dumps(about['run'], indent=2))}</pre></details>",
-    ]
+    listed = " (see skipped.csv)" if skipped else ""
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
-<title>{html.escape(title)}</title><style>{STYLE}</style><body>{"".join(parts)}</body></html>"""
+<title>{html.escape(title)}</title><style>{STYLE}</style><body>
+<h1>{html.escape(title)}</h1><p class=verdict>{html.escape(verdict)}</p>
+<h2>Measures</h2><div class=wide>{_table(table)}</div><small>Brackets: 95 % intervals over the test items.</small>
+<h2>What the method saw</h2><figure><img alt="views" src="{_picture(views)}">
+<figcaption>Each column: {len(views)} views of one item. The method learns that they belong together.
+</figcaption></figure>
+<h2>Data</h2>
+<p>{data["items"]:,} items from {html.escape(data["name"])}{classes}; {skipped} could not be read{listed}.</p>
+<h2>To repeat it</h2><pre>{html.escape(about["command"])}</pre><small>{_pairs(versions)}; {_pairs(hardware)}</small>
+<details><summary>Every setting</summary><pre>{html.escape(json.dumps(about["run"], indent=2))}</pre></details>
+</body></html>"""
     path = folder / "index.html"
     with writing(path):
         path.write_text(page)
