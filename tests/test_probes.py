@@ -121,6 +121,15 @@ def test_linear_equals_scikit_learn(digits, strength):
     assert accuracy == pytest.approx(peer.score(t.numpy(), data.u.numpy()), abs=0.004)
 
 
+def test_linear_equals_scikit_learn_on_fewer_items_than_dimensions():
+    g = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 90, generator=g), torch.arange(40) % 3
+    model = next(path(x, y, 3, [5.0]))
+    wide = ((x.double() - model.mean) / model.scale).numpy()
+    peer = LogisticRegression(C=1 / 5.0, tol=1e-12, max_iter=100_000).fit(wide, y.numpy())
+    np.testing.assert_allclose(model.weight.numpy(), peer.coef_, atol=1e-4)
+
+
 def test_linear_equals_scikit_learn_on_correlated_features():
     """Two thousand times longer along one direction than another, as features of collapsed encoders are."""
     g = torch.Generator().manual_seed(0)

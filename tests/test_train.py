@@ -1,5 +1,6 @@
 """The loop: interrupted equals uninterrupted, bit for bit; accumulation, clipping, precision, bad losses."""
 
+import contextlib
 import functools
 import json
 import os
@@ -206,3 +207,21 @@ def test_the_constructor_is_the_paper():
     method = SimCLR(Tiny())
     assert method.temperature == 0.1
     assert method.head[-1].num_features == 128
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    method, optimizer = build("simclr")
+    with contextlib.closing(Log(tmp_path, quiet=True, loggers=("tensorboard",))) as log:
+        run(method, optimizer, Numbers(), epochs=1, log=log)
+    seen = event_accumulator.EventAccumulator(str(tmp_path)).Reload().Scalars("loss")
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [s.step for s in seen] == [line["step"] for line in lines]
+    assert [s.value for s in seen] == pytest.approx([line["loss"] for line in lines])
+
+
+@pytest.mark.parametrize(("name", "message"), [("tensorbord", "did you mean 'tensorboard'"), ("wandb", "pip install")])
+def test_a_logger_that_is_not_there_is_one_clear_line(name, message, tmp_path, monkeypatch):
+    monkeypatch.setattr("twoviews.log.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=message):
+        Log(tmp_path, loggers=(name,))

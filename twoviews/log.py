@@ -1,4 +1,4 @@
-"""What a run says while it works: metrics.jsonl, a progress bar, TensorBoard and W&B where installed.
+"""What a run says while it works: metrics.jsonl, a progress bar, and TensorBoard or W&B where installed and asked for.
 
 Only rank 0 has a log; other ranks get one that is silent.
 """
@@ -11,12 +11,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from .errors import UserError, unknown
+
+Sink = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]  # write(step, numbers), close()
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -25,14 +29,15 @@ class Log:
 
     def __init__(self, folder: Path | None = None, quiet: bool = False, loggers: tuple[str, ...] = ()):
         self.folder, self.quiet = folder, quiet
-        self.file = (folder / "metrics.jsonl").open("a", buffering=1) if folder else None
         self.sinks = [_sink(name, folder) for name in loggers] if folder else []
+        self.file = (folder / "metrics.jsonl").open("a", buffering=1) if folder else None
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         if self.file:
             self.file.write(json.dumps({"step": step, **values}) + "\n")
-        for sink in self.sinks:
-            sink(step, values)
+        numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
+        for write, _ in self.sinks:
+            write(step, numbers)
 
     def forget_after(self, step: int) -> None:
         """Drop lines later than the checkpoint a run goes on from, so that no step is told twice."""
@@ -67,6 +72,8 @@ class Log:
     def close(self) -> None:
         if self.file:
             self.file.close()
+        for _, close in self.sinks:
+            close()
 
 
 def _lines(what: str, total: int) -> Callable[..., None]:
@@ -89,28 +96,31 @@ def _step(line: str) -> float:
         return float("inf")
 
 
-def _sink(name: str, folder: Path) -> Callable[[int, Mapping[str, Any]], None]:
-    if name == "tensorboard":
-        from torch.utils.tensorboard import SummaryWriter
+def _tensorboard(folder: Path) -> Sink:
+    from torch.utils.tensorboard import SummaryWriter
 
-        writer = SummaryWriter(str(folder))
+    writer = SummaryWriter(str(folder))
 
-        def write(step: int, values: Mapping[str, Any]) -> None:
-            for name, value in numbers(values):
-                writer.add_scalar(name, value, step)
+    def write(step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            writer.add_scalar(name, value, step)
 
-        return write
+    return write, writer.close
+
+
+def _wandb(folder: Path) -> Sink:
     import wandb
 
-    run = wandb.init(project="twoviews", dir=str(folder), name=folder.name, resume="allow", id=folder.name)
-    return lambda step, values: run.log(dict(numbers(values)), step=step)
+    run = wandb.init(project="twoviews", dir=str(folder), name=folder.name, id=folder.name, resume="allow")
+    return lambda step, values: run.log(dict(values), step=step), run.finish
 
 
-def numbers(values: Mapping[str, Any]) -> list[tuple[str, float]]:
-    return [(k, v) for k, v in values.items() if isinstance(v, (int, float))]
+SINKS: dict[str, Callable[[Path], Sink]] = {"tensorboard": _tensorboard, "wandb": _wandb}
 
 
-def installed(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None
+def _sink(name: str, folder: Path) -> Sink:
+    if name not in SINKS:
+        raise unknown("logger", name, SINKS)
+    if find_spec(name) is None:
+        raise UserError(f"loggers={name} needs it installed: pip install {name}")
+    return SINKS[name](folder)

@@ -53,6 +53,7 @@ class Run:
     batch_size:  items a step over all processes, in `accumulate` parts.
     batchnorm:   "global" over all processes, "local", or a number of groups on one device.
     precision:   fp32, bf16 or fp16 autocast.  clip: largest gradient norm, or None.
+    loggers:     "tensorboard", "wandb" or both, beside metrics.jsonl.
     memory:      hold decoded photos in memory; None decides by size.  workers: None decides by cores.
     watch:       epochs between kNN checks while training, 0 for none.
     """
@@ -97,6 +98,7 @@ class Run:
             elif part in CHOICES and isinstance(value, str):
                 run = run.with_part(part, partial(CHOICES[part](value), **_shared(now, CHOICES[part](value), part)))
             elif callable(value) or not callable(now):
+                value = (value,) if part == "loggers" and isinstance(value, str) else value
                 default = next(f.default for f in fields(self) if f.name == part)
                 run = run.with_part(part, value if part == "batchnorm" else calls.fit(value, default, part))
             else:

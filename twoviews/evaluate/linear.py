@@ -99,7 +99,11 @@ def path(x: Tensor, y: Tensor, classes: int, strengths: Sequence[float]) -> Iter
     """The minimum at each strength, each begun from the one before (from strong to weak is quickest)."""
     mean, scale = _statistics(x)
     x = x.float().sub(mean).div_(scale)
-    spectrum, basis = torch.linalg.eigh(x.T @ x)
+    if len(x) < x.shape[1]:  # the minimum lies in the span of the items
+        _, values, rows = torch.linalg.svd(x, full_matrices=False)
+        spectrum, basis = values.square(), rows.T  # (N,), (D, N)
+    else:
+        spectrum, basis = torch.linalg.eigh(x.T @ x)  # (D,), (D, D)
     x = x @ basis
     weight, bias = x.new_zeros(classes, x.shape[1]), x.new_zeros(classes)
     for strength in strengths:

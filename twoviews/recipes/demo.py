@@ -31,6 +31,6 @@ def demo(data: None = None) -> Run:
         method=partial(SimCLR, hidden=256, temperature=0.2),
         optimizer=partial(sgd, lr=0.12, weight_decay=5e-4),
         schedule=partial(cosine, warmup=0.05),
-        epochs=40,
+        epochs=50,
         batch_size=256,
     )
