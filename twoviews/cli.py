@@ -171,6 +171,7 @@ def print_table(table: Any) -> None:
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     console.print(table.rich())
+    console.print(table.verdict)
 
 
 def pairs(settings: list[str] | None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from ..run import Run
 from ..types import Source
 
 SIZES = (32, 64, 96, 128, 224)
-CPU_ITEMS = 2_000_000  # photos of 32 pixels that two cores see twice in about a quarter of an hour
+CPU_ITEMS = 1_000_000  # photos of 32 pixels that two cores see twice in about a quarter of an hour
 GPU_ITEMS = 10_000_000  # 200 epochs of CIFAR-10
 
 
