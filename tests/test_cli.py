@@ -64,7 +64,7 @@ def folder(tmp_path):
 def test_train_embed_evaluate_check(tv, folder, tmp_path):
     code, out, err = tv("train", folder, *QUICK, "--out", "run")
     assert code == 0, err
-    assert "chosen: SimCLR with small on views of 32 pixels" in err
+    assert "chosen: SimCLR(hidden=8, temperature=0.5, dim=4), encoder small(width=4), views of 32 pixels" in err
     for row in ("chance", "raw pixels", "untrained", "ours, h", "ours, z"):
         assert row in out
     run = tmp_path / "run"
@@ -137,7 +137,8 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_as_if_it_had_not_been(folde
 
 
 SLOW = """
-import time, twoviews.train as t
+import importlib, time
+t = importlib.import_module("twoviews.train")
 t.CHECKPOINT_SECONDS = 0.0
 forward = t.Meter.report
 t.Meter.report = lambda *a: (time.sleep(0.05), forward(*a))
@@ -163,6 +164,17 @@ main()
         (["train", "empty"], "is empty"),
         (["train", "texts"], "no images in folder"),
         (["train", "one"], "at least 4"),
+        (["train", "photos", "method.temperature=0", "batch_size=16"], "temperature must be positive"),
+        (["train", "photos", "method.dim=0"], "widths must be at least 1"),
+        (["train", "photos", "optimizer.lr=-1", "batch_size=16"], "optimizer: Invalid learning rate"),
+        (["train", "photos", "accumulate=0"], "accumulate must be at least 1"),
+        (["train", "photos", "epochs=0"], "epochs must be at least 1"),
+        (["train", "photos", "method=moco", "views=multi_crop", "batch_size=16"], "choose views=two_crops"),
+        (["train", "photos", "recipe=cifar10_simclr"], "--recipe cifar10_simclr"),
+        (["train", "photos", "--recipe", "cifar10_moco", "--labels", "labels.csv"], "leave --labels out"),
+        (["trian", "photos"], "No such command 'trian'"),
+        (["train"], "Missing"),
+        (["embed", "texts", "photos", "-o", "x.npy", "--batch-size", "0"], "greater than or equal to 1"),
         (["train", "bad.zip"], "bad.zip"),
         (["train", "photos", "--out", "texts"], "not a run"),
         (["embed", "texts", "photos", "-o", "x.npy"], "is not a run"),
@@ -246,4 +258,4 @@ def test_two_processes_train_one_run(folder, tmp_path):
         assert done.returncode == 0, done.stderr
     a, b = (load_file(tmp_path / f"w{n}" / "encoder.safetensors") for n in (1, 2))
     for k in a:
-        np.testing.assert_allclose(a[k].float().numpy(), b[k].float().numpy(), rtol=2e-3, atol=2e-4)
+        np.testing.assert_allclose(a[k].float().numpy(), b[k].float().numpy(), rtol=1e-2, atol=1e-3)

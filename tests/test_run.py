@@ -13,6 +13,7 @@ from twoviews.data.views import two_crops
 from twoviews.encoders import ENCODERS
 from twoviews.errors import UserError
 from twoviews.methods import METHODS, SimCLR
+from twoviews.optim import OPTIMIZERS
 from twoviews.recipes import RECIPES
 from twoviews.run import Run
 
@@ -51,6 +52,27 @@ def test_settings_are_changed_by_name():
     assert calls.knobs(run.optimizer)["lr"] == 0.06
 
 
+def test_parts_can_be_given_as_python():
+    class Mine(SimCLR):
+        pass
+
+    run = a_run().override({"method": Mine, "views": partial(two_crops, size=24), "optimizer": OPTIMIZERS["adamw"]})
+    assert run.method is Mine
+    assert run.views().size == 24
+
+
+def test_measures_and_reading_follow_the_size_of_the_views():
+    run = Run(data=partial(photos, data="x", max_side=64), encoder=ENCODERS["small"], method=SimCLR)
+    run = run.override({"views.size": 96, "views.blur": [1, 0.1]})
+    assert run.test_view().size == 96
+    assert calls.knobs(run.data)["max_side"] == 192
+    assert run.views().blur == (1, 0.1)
+
+
+def test_positional_settings_are_written_down_too():
+    assert calls.describe(partial(photos, "ph"))["data"] == "ph"
+
+
 def test_a_new_choice_of_views_keeps_the_size_of_the_data():
     run = a_run(views=partial(two_crops, size=20)).override({"views": "multi_crop"})
     assert run.views().size == 20
@@ -64,12 +86,20 @@ def test_a_new_choice_of_views_keeps_the_size_of_the_data():
         ("epcohs", 3, "did you mean 'epochs'"),
         ("method", "simcrl", "did you mean 'simclr'"),
         ("encoder", "resnet19", "did you mean 'resnet1"),
-        ("method.temperature", "hot", "must be a number like 0.1, got 'hot'"),
+        ("method.temperature", "hot", "must be a number, got 'hot'"),
         ("method.hidden", 8.5, "must be a whole number"),
         ("views.quarter_turns", 1, "must be True or False"),
         ("epochs", "many", "must be a whole number"),
         ("epochs.x", 1, "no settings of its own"),
-        ("data", "elsewhere", "cannot be replaced"),
+        ("epochs", None, "must be a whole number, got None"),
+        ("epochs", 0, "epochs must be at least 1, got 0"),
+        ("clip", "abc", "clip must be a number or None"),
+        ("precision", "half", "precision must be one of fp32, bf16, fp16"),
+        ("optimizer.betas", 0.9, "sgd has no 'betas'"),
+        ("views.scale", 0.5, "must be a list"),
+        ("views.flip", [0.5, 1], "must be a number"),
+        ("test", "elsewhere", "cannot be 'elsewhere'"),
+        ("data", "elsewhere", "cannot be 'elsewhere'"),
     ],
 )
 def test_a_wrong_setting_is_one_clear_line(key, value, message):
@@ -88,7 +118,15 @@ def test_what_only_the_data_knows_is_filled_in():
 
 
 def test_only_names_of_the_package_are_imported():
-    for call in ("os:system", "builtins:eval", "twoviews.cli:sys.exit", "twoviewsx:y", "None"):
+    calls_elsewhere = (
+        "os:system",
+        "builtins:eval",
+        "twoviews.cli:main",
+        "twoviewsx:y",
+        "None",
+        "twoviews:import_module",
+    )
+    for call in (*calls_elsewhere, "twoviews.api:train", "twoviews.data.loader:ThreadPoolExecutor"):
         with pytest.raises(UserError):
             calls.rebuild({"call": call})
 

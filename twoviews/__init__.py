@@ -8,7 +8,9 @@ twoviews.embed(result.folder, "photos/", "photos.parquet")
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -48,6 +50,17 @@ if TYPE_CHECKING:
     from .fit import fit
     from .run import Run
     from .types import Batch, Features, Method, Out
+
+
+class _Package(ModuleType):
+    """Keeps `train`, `fit` and `evaluate` the functions: importing their modules would put those in their place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _PLACES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

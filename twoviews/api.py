@@ -12,24 +12,23 @@ from typing import Any
 import torch
 
 from . import calls
-from .checkpoint import load_encoder, read_run
+from .checkpoint import load_encoder, read_run, steps
 from .data.image import photos
-from .data.loader import cores
 from .data.views import VIEWS
 from .encoders import ENCODERS
-from .errors import unknown
+from .errors import UserError, unknown
 from .evaluate import PROBES
 from .evaluate.embed import model
 from .evaluate.measure import Table
 from .evaluate.store import embed_to
 from .evaluate.table import RAW, UNTRAINED, H
-from .fit import Result, find_device, fit, measure, sources, trained
+from .fit import Result, find_device, fit, measure, readers, sources, trained
 from .folder import write_skipped
 from .log import Log
 from .methods import METHODS
 from .optim import OPTIMIZERS, SCHEDULES
 from .recipes import RECIPES
-from .recipes import demo as demo_run
+from .recipes.demo import demo as demo_run
 from .recipes.photos import explain, train_and_test
 from .run import Run
 from .types import Source
@@ -67,18 +66,16 @@ def train(
         raise unknown("recipe", recipe, RECIPES)
     make = RECIPES[recipe]
     known = {"device": str(find_device(device)), "labels": None if labels is None else str(labels)}
-    data = str(data) if isinstance(data, Path) else data
-    run = make(data, **{k: v for k, v in known.items() if k in inspect.signature(make).parameters})
+    data = str(Path(data)) if isinstance(data, str | Path) else data  # so that "photos" and "photos/" are one run
+    wanted = inspect.signature(make).parameters
+    if labels is not None and "labels" not in wanted:
+        raise UserError(f"the recipe '{recipe}' takes its labels from its data; leave --labels out")
+    run = make(data, **{k: v for k, v in known.items() if k in wanted})
     run = run.override({**(settings or {}), **more})
     name = recipe if recipe != "auto" else calls.name(run.method).lower()
-    return fit(
-        run,
-        out or Path("runs") / f"{stem(data)}-{name}",
-        device=device,
-        fresh=fresh,
-        quiet=quiet,
-        say=(f"chosen: {explain(run)}; change any with KEY=VALUE",),
-    )
+    say = (f"chosen: {explain(run)}; change any with KEY=VALUE",)
+    place = out or Path("runs") / f"{stem(data)}-{name}"
+    return fit(run, place, device=device, fresh=fresh, quiet=quiet, say=say, number=out is None)
 
 
 def demo(
@@ -91,13 +88,9 @@ def demo(
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
     """Train on the embedded data set. Whether it reached what it must, `shortfall` says."""
-    run = demo_run()
-    run = run.override({"seed": seed, "data.seed": seed, "test.seed": seed})
-    out = Path(out or f"runs/demo-{seed}")
-    result = fit(
-        run.override(settings or {}), out, device=device, fresh=fresh, quiet=quiet, say=(f"chosen: {explain(run)}",)
-    )
-    return result
+    run = demo_run().override({"seed": seed, "data.seed": seed, "test.seed": seed, **(settings or {})})
+    place, say = Path(out or f"runs/demo-{seed}"), (f"chosen: {explain(run)}",)
+    return fit(run, place, device=device, fresh=fresh, quiet=quiet, say=say, number=out is None)
 
 
 def shortfall(table: Table) -> str | None:
@@ -111,7 +104,7 @@ def shortfall(table: Table) -> str | None:
 
 
 def embed(
-    run: str | Path,
+    run: str | Path | Result,
     data: Any,
     out: str | Path,
     *,
@@ -122,11 +115,17 @@ def embed(
 ) -> Path:
     """Write one embedding an item of `data` to a .parquet, .npy or .safetensors file. Returns its path.
 
+    run: the folder of a run, or what `train` or `fit` returned (the way for an encoder of your own).
     A call that was stopped goes on where it was; items that cannot be read are listed beside the file.
     """
     out, where, log = Path(out), find_device(device), Log(quiet=quiet)
-    about = read_run(run)["run"]
-    encoder, view = load_encoder(run, where), calls.rebuild(about["test_view"])
+    if isinstance(run, Result):
+        about = run.run.to_json()
+        encoder, view = run.method.encoder.eval().to(where), run.run.test_view
+    else:
+        about = read_run(run)["run"]
+        encoder, view = load_encoder(run, where), calls.rebuild(about["test_view"])
+        warn_unfinished(Path(run), log)
     source = photos(data, labels=labels, **reading(about))
     skipped: dict[str, str] = {}
     with log.progress("embedding", len(source)) as bar:
@@ -138,20 +137,19 @@ def embed(
             identity=f"{digest(encoder)} {calls.describe(view)}",
             batch_size=batch_size,
             device=where,
-            workers=cores() if len(source) > batch_size else 0,
+            workers=readers(source),
             progress=bar,
             skipped=skipped,
         )
-    write_skipped(out.with_name(out.name + ".skipped.csv"), skipped)
-    log.say(
-        f"{count:,} embeddings in {out}"
-        + (f"; {len(skipped)} could not be read, see {out.name}.skipped.csv" if skipped else "")
-    )
+    listed = out.with_name(out.name + ".skipped.csv")
+    write_skipped(listed, skipped)
+    broken = f"; {len(skipped):,} could not be read, see {listed}" if skipped else ""
+    log.say(f"{count:,} embeddings in {out}{broken}")
     return out
 
 
 def evaluate(
-    run: str | Path,
+    run: str | Path | Result,
     data: Any = None,
     *,
     labels: str | Path | None = None,
@@ -161,20 +159,37 @@ def evaluate(
 ) -> Table:
     """Measure a run, on its own data or on other labelled photos, beside what learned nothing.
 
+    run:   the folder of a run, or what `train` or `fit` returned (the way for a method of your own).
     probe: settings of the kNN, as k=200, temperature=0.1.
+    Raises UserError when the run's own data has changed since: photos it learned from could be among the test.
     """
-    about, where = read_run(run)["run"], find_device(device)
+    where, log = find_device(device), Log(quiet=quiet)
+    folder = run.folder if isinstance(run, Result) else Path(run)
+    about = read_run(folder)
+    source: Source
     test: Source | None
-    if data is None:
-        setup = Run.from_json(about)
-        source, test = sources(setup)
-    else:
-        read = partial(photos, data=data, labels=labels, **reading(about))
+    if data is not None:
+        read = partial(photos, data=data, labels=labels, **reading(about["run"]))
         train_split, test_split = train_and_test(data)
         source, test = read(split=train_split), read(split=test_split) if test_split else None
-        setup = Run.from_json(about, data=read, test=None)
-    method = trained(setup, Path(run)).to(where)
-    return measure(setup, method, source, test, where, Log(quiet=quiet), probe=probe)
+        setup = run.run if isinstance(run, Result) else Run.from_json(about["run"], data=read, test=None)
+    else:
+        setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
+        source, test = sources(setup)
+        if source.fingerprint() != about["data"]["fingerprint"]:
+            raise UserError(f"the data has changed since {folder} was trained: give what to measure on as DATA")
+    if isinstance(run, Result):
+        method = run.method.to(where)
+    else:
+        method = trained(setup, folder).to(where)
+        warn_unfinished(folder, log)
+    return measure(setup, method, source, test, where, log, probe=probe)
+
+
+def warn_unfinished(folder: Path, log: Log) -> None:
+    if not (folder / "encoder.safetensors").exists():
+        step = int(steps(folder)[-1].name.removeprefix("step-"))
+        log.say(f"the training in {folder} has not finished: these are its weights after step {step:,}")
 
 
 def reading(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -184,12 +199,14 @@ def reading(about: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def catalogue(what: str) -> Iterator[str]:
-    """What can be chosen of one kind, a line each with its settings."""
+    """What can be chosen of one kind, a line each: settings with their defaults, or what a recipe is."""
     if what not in LISTS:
         raise unknown("list", what, LISTS)
     for name, call in LISTS[what].items():
-        settings = ", ".join(f"{k}={v!r}" for k, v in calls.knobs(call).items())
-        yield f"{name:16} {settings}"
+        if what == "recipes":
+            yield f"{name:16} {(inspect.getdoc(call) or '').splitlines()[0]}"
+        else:
+            yield f"{name:16} {', '.join(f'{k}={v!r}' for k, v in calls.knobs(call).items())}"
     if what == "encoders":
         yield f"{'timm:NAME':16} any model of timm, where it is installed"
 

@@ -10,25 +10,23 @@ import ast
 import importlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError, unknown
 
 PACKAGE = __name__.split(".")[0]
+PARTS = {"data", "encoders", "methods", "optim"}  # what a run is made of
 
 
 def knobs(call: Callable) -> dict[str, Any]:
-    """What can be set by name: parameters with a plain value, their defaults overlaid with what `call` sets."""
-    set_here = call.keywords if isinstance(call, partial) else {}
-    out = {}
-    for name, p in inspect.signature(function(call)).parameters.items():
-        if name in set_here:
-            out[name] = set_here[name]
-        elif p.default is not p.empty:
-            out[name] = p.default
-    return out
+    """What can be set by name: the parameters' defaults, overlaid with what `call` sets."""
+    signature = inspect.signature(function(call))
+    set_here = signature.bind_partial(*call.args, **call.keywords).arguments if isinstance(call, partial) else {}
+    defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
+    return {name: (defaults | set_here)[name] for name in signature.parameters if name in defaults or name in set_here}
 
 
 def accepts(call: Callable, name: str) -> bool:
@@ -46,40 +44,48 @@ def name(call: Callable) -> str:
 def change(call: Callable, key: str, value: Any, where: str) -> partial:
     """`call` with one parameter set. `where` is its place in the run ("method"), for the error.
 
-    Raises UserError on a name that the signature does not have or a value of another type than its default.
+    Raises UserError on a name that the signature does not have or a value of another type than it says.
     """
     parameters = inspect.signature(function(call)).parameters
     if key not in parameters:
-        error = unknown("setting", key, parameters)
-        raise UserError(
-            f"{where}.{key}: {name(call)} has no '{key}'" + str(error).removeprefix(f"unknown setting '{key}'")
-        )
-    default = parameters[key].default
-    return partial(call, **{key: fit(value, default, f"{where}.{key}")})
+        error = str(unknown("setting", key, parameters)).removeprefix(f"unknown setting '{key}'")
+        raise UserError(f"{where}.{key}: {name(call)} has no '{key}'{error}")
+    return partial(call, **{key: fit(value, hints(call).get(key, Any), f"{where}.{key}")})
 
 
-def fit(value: Any, default: Any, where: str) -> Any:
-    """`value` as the type of `default` (an int serves as float, a list as tuple), or a UserError."""
-    if default is inspect.Parameter.empty or default is None or value is None:
-        return value
-    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
-        return tuple(value)
-    numbers = (int, float, tuple)
-    if isinstance(default, numbers) and isinstance(value, numbers) and type(default) is not type(value):
-        if isinstance(default, bool) or isinstance(value, bool) or isinstance(default, int):
-            raise _misfit(value, default, where)
-        return value
-    if type(value) is not type(default) and not isinstance(value, type(default)):
-        raise _misfit(value, default, where)
-    return value
+def hints(call: Callable) -> dict[str, Any]:
+    """The annotated types of a call's parameters."""
+    f = function(call)
+    return get_type_hints(f.__init__ if isinstance(f, type) else f)  # type: ignore[misc]
 
 
-def _misfit(value: Any, default: Any, where: str) -> UserError:
-    kinds = {"str": "text", "int": "a whole number", "float": "a number", "bool": "True or False", "tuple": "a list"}
-    kind = kinds.get(type(default).__name__, type(default).__name__)
-    return UserError(f"{where} must be {kind} like {default!r}, got {value!r}")
+def fit(value: Any, hint: Any, where: str) -> Any:
+    """`value` as its annotation asks: an int serves as float, a list as tuple. Raises UserError on another type."""
+    options = get_args(hint) if isinstance(hint, UnionType) or get_origin(hint) is Union else (hint,)
+    for option in options:
+        kind = get_origin(option) or option
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if kind in (tuple, list, Sequence) and isinstance(value, list | tuple):
+            return tuple(value)
+        if kind in (int, bool, str, NoneType) and type(value) is kind:
+            return value
+        if kind not in KINDS and (not isinstance(kind, type) or isinstance(value, kind)):
+            return value
+    allowed = [KINDS.get(get_origin(o) or o, str(o)) for o in options]
+    raise UserError(f"{where} must be {' or '.join(dict.fromkeys(allowed))}, got {value!r}")
+
+
+KINDS = {
+    float: "a number",
+    int: "a whole number",
+    bool: "True or False",
+    str: "text",
+    tuple: "a list",
+    list: "a list",
+    Sequence: "a list",
+    NoneType: "None",
+}
 
 
 def parse(text: str) -> Any:
@@ -97,6 +103,10 @@ def parse(text: str) -> Any:
 def describe(call: Callable) -> dict[str, Any]:
     """A call as JSON. What cannot be written (an array, a Dataset) becomes {"object": "what it is"}."""
     f = function(call)
+    if not hasattr(f, "__qualname__"):
+        raise UserError(
+            f"{f!r} is not a function with settings: give the function or class, or a functools.partial of it"
+        )
     return {"call": f"{f.__module__}:{f.__qualname__}"} | {k: _plain(v) for k, v in knobs(call).items()}
 
 
@@ -110,21 +120,26 @@ def _plain(value: Any) -> Any:
 
 
 def rebuild(description: dict[str, Any]) -> partial:
-    """The inverse of `describe`. Only names inside this package are imported: a file may not choose what code runs.
+    """The inverse of `describe`. Only what a run is made of, inside this package, is imported and called.
 
     Raises UserError for a call from elsewhere or an object that was given from Python.
     """
     where, _, attribute = str(description.get("call")).partition(":")
-    if where.split(".")[0] != PACKAGE or not attribute.isidentifier():
+    if where.split(".")[:1] != [PACKAGE]:
         raise UserError(
-            f"'{where}:{attribute}' is not part of {PACKAGE}: a run made with your own code is rebuilt from Python"
+            f"'{attribute}' of {where} is your own code, which a file may not call: "
+            "give what `train` or `fit` returned, or the encoder itself, from Python"
         )
-    try:
-        f = getattr(importlib.import_module(where), attribute)
-    except (ImportError, AttributeError):
+    f = None
+    if where.split(".")[1:2] and where.split(".")[1] in PARTS:
+        try:
+            f = getattr(importlib.import_module(where), attribute, None)
+        except ImportError:
+            f = None
+    if getattr(f, "__module__", None) != where or not callable(f):
         raise UserError(
             f"this version of {PACKAGE} has no '{where}:{attribute}'; use the version in the run's versions"
-        ) from None
+        )
     parameters = inspect.signature(f).parameters
     arguments = {}
     for key, value in description.items():

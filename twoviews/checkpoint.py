@@ -11,7 +11,9 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -21,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .calls import rebuild
+from .calls import accepts, rebuild
 from .errors import UserError
 
 KEEP = 2  # the last checkpoint and the one before
@@ -85,16 +87,16 @@ def load(checkpoint: Path, method: nn.Module) -> dict[str, Any]:
     return state
 
 
-def load_encoder(run: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+def load_encoder(run: str | Path, device: str | torch.device = "cpu", encoder: nn.Module | None = None) -> nn.Module:
     """The encoder of a run's folder in eval mode: the finished one, else that of the last checkpoint.
 
+    encoder: the module to fill, for one of your own; twoviews' are built from the run's settings.
     Raises UserError when the folder is not a run or holds no weights yet.
     """
     run = Path(run)
     description = read_run(run)["run"]["encoder"]
-    if "pretrained" in description:
-        description["pretrained"] = False  # its weights are here, nothing needs to be fetched
-    encoder = rebuild(description)()
+    if encoder is None:
+        encoder = unfetched(rebuild(description))()
     if (run / "encoder.safetensors").exists():
         fill(encoder, load_file(run / "encoder.safetensors"), str(run))
     elif steps(run):
@@ -103,6 +105,11 @@ def load_encoder(run: str | Path, device: str | torch.device = "cpu") -> nn.Modu
     else:
         raise UserError(f"{run} has no weights yet: its training has not reached the first checkpoint")
     return encoder.eval().to(device)
+
+
+def unfetched(encoder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """The encoder without the weights it would fetch: those of the run take their place."""
+    return partial(encoder, pretrained=False) if accepts(encoder, "pretrained") else encoder
 
 
 def read_run(run: str | Path) -> dict[str, Any]:
@@ -147,7 +154,7 @@ def one_line(error: BaseException) -> str:
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().contiguous().cpu() for k, v in module.state_dict().items()}
+    return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}  # tied weights twice
 
 
 def _sync(file: Path) -> None:

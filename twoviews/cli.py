@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,7 +66,7 @@ def embed(
     data: Annotated[str, typer.Argument(help="Photos to embed; any kind that `train` takes.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="A .parquet, .npy or .safetensors file.")],
     labels: Labels = None,
-    batch_size: Annotated[int, typer.Option(help="Photos at a time.")] = 256,
+    batch_size: Annotated[int, typer.Option(help="Photos at a time.", min=1)] = 256,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -81,7 +82,7 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")],
     data: Annotated[str | None, typer.Argument(help="Labelled photos. Default: the run's own data.")] = None,
     labels: Labels = None,
-    k: Annotated[int, typer.Option(help="Neighbours that vote.")] = 20,
+    k: Annotated[int | None, typer.Option(help="Neighbours that vote. Default: 20.")] = None,
     device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     quiet: Quiet = False,
@@ -89,7 +90,8 @@ def evaluate(
     """Measure a run beside chance, raw pixels and the untrained encoder."""
     from .api import evaluate
 
-    table = evaluate(run, data, labels=labels, k=k, device=device, quiet=quiet or json)
+    probe = {} if k is None else {"k": k}
+    table = evaluate(run, data, labels=labels, device=device, quiet=quiet or json, **probe)
     if json:
         import json as j
 
@@ -130,10 +132,13 @@ def list_(
     ] = "methods",
 ) -> None:
     """List what can be chosen, with its settings and their defaults."""
-    from .api import catalogue
+    from .api import LISTS, catalogue
 
-    for line in catalogue(what):
-        print(line)
+    for kind in [what] if what else LISTS:
+        if not what:
+            print(f"\n{kind}:")
+        for line in catalogue(kind):
+            print(line)
 
 
 @app.command(epilog="**Example:** `twoviews demo` · `twoviews demo --seed 1 --out runs/mine`")
@@ -153,7 +158,8 @@ def demo(
     from .api import demo, shortfall
 
     result = demo(seed=seed, out=out, device=device, fresh=fresh, quiet=quiet, settings=pairs(settings))
-    show(result)
+    if result.rank == 0:
+        show(result)
     if result.table and (why := shortfall(result.table)):
         fail(why, 1)
 
@@ -169,7 +175,7 @@ def show(result: Any) -> None:
 def print_table(table: Any) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
     console.print(table.rich())
     console.print(table.verdict)
 
@@ -182,37 +188,40 @@ def pairs(settings: list[str] | None) -> dict[str, Any]:
     for setting in settings or ():
         key, equals, value = setting.partition("=")
         if not equals or not key:
-            raise UserError(f"'{setting}' is not a setting; write KEY=VALUE, as epochs=50")
+            raise UserError(f"'{setting}' is not a setting; write KEY=VALUE, as epochs=50; DATA is one folder or file")
+        if key in ("recipe", "out", "labels", "device"):
+            raise UserError(f"give '{key}' as an option: --{key} {value}")
         out[key] = parse(value)
     return out
 
 
 def main() -> None:
     """The entry point: one line for what a user can mend, no traceback, exit code not zero."""
-    from importlib import import_module
-
     try:
-        app()
+        sys.exit(app(standalone_mode=False) or 0)
     except UserError as error:
         fail(str(error), 2)
     except TrainingError as error:
         fail(str(error), 3)
-    except KeyboardInterrupt:
-        fail("stopped", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        fail("stopped; the same command goes on from what it has written", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
     except Exception as error:
-        stopped = import_module("twoviews.train").Interrupted if "twoviews.train" in sys.modules else ()
-        if isinstance(error, stopped):
+        module = sys.modules.get("twoviews.train")
+        if module and isinstance(error, module.Interrupted):
             fail(f"{error}; the same command goes on from there", 128 + error.signum)
+        if hasattr(error, "format_message"):  # the command line's own: a missing argument, an unknown command
+            fail(" ".join(error.format_message().split()), 2)
         if isinstance(error, OSError):
             fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2)
         raise
 
 
 def fail(message: str, code: int) -> None:
-    print(f"twoviews: {message}", file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # of many processes one speaks
+        print(f"twoviews: {message}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -11,12 +11,15 @@ import inspect
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+_hosts: Any = None  # a group of processes that speak through the CPU
 
 
 def rank() -> int:
@@ -36,10 +39,14 @@ def launched(device: torch.device) -> Iterator[torch.device]:
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # Rank 0 measures while the others wait: longer than the usual ten minutes on a large set.
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+    global _hosts
+    _hosts = dist.new_group(backend="gloo")
     try:
         yield device
     finally:
+        _hosts = None
         dist.destroy_process_group()
 
 
@@ -65,7 +72,7 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        grad = grad.contiguous()
+        grad = grad.clone(memory_format=torch.contiguous_format)
         if grad.is_cuda:
             own = grad.new_empty((len(grad) // world(), *grad.shape[1:]))
             dist.reduce_scatter_tensor(own, grad)
@@ -83,13 +90,30 @@ def mean(x: Tensor) -> Tensor:
     return x / world()
 
 
-def any_rank(flag: bool, device: torch.device) -> bool:
-    """Whether the flag is set on any rank, so that all stop at the same step."""
+def from_leader(value: Any) -> Any:
+    """What rank 0 has, on all ranks."""
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0, group=_hosts)
+    return box[0]
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any rank, so that all stop at one step. The hosts ask each other, no GPU waits."""
     if world() == 1:
         return flag
-    vote = torch.tensor(float(flag), device=device)
-    dist.all_reduce(vote, op=dist.ReduceOp.MAX)
+    vote = torch.tensor(float(flag))
+    dist.all_reduce(vote, op=dist.ReduceOp.MAX, group=_hosts)
     return bool(vote)
+
+
+def total(count: Tensor) -> Tensor:
+    """The sum of a number over the ranks."""
+    if world() > 1:
+        count = count.clone()
+        dist.all_reduce(count)
+    return count
 
 
 def replicated(module: nn.Module, device: torch.device) -> Any:

@@ -7,6 +7,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from .errors import UserError
+
 
 class EMA(nn.Module):
     """A frozen copy of modules applied one after the other, which follows them:  w' <- m w' + (1 - m) w.
@@ -18,7 +20,7 @@ class EMA(nn.Module):
     def __init__(self, *modules: nn.Module, momentum: float = 0.999):
         super().__init__()
         if not 0 <= momentum <= 1:
-            raise ValueError(f"momentum must lie in [0, 1], got {momentum}")
+            raise UserError(f"momentum must lie in [0, 1], got {momentum}")
         self.momentum = momentum
         self.modules_ = nn.ModuleList(copy.deepcopy(m) for m in modules).requires_grad_(False)
 

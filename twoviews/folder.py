@@ -14,41 +14,89 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import read_run, writing
+from .checkpoint import read_run, steps, writing
 from .errors import UserError
 
+LOCK = ".lock"
 MEND = "choose another folder with --out or start over in this one with --fresh"
 
 
-def open_folder(out: Path, run: dict[str, Any], data: dict[str, Any], command: str, fresh: bool = False) -> None:
-    """Make the folder of a run, or check that it holds this very run so that it can go on.
+def free_folder(out: Path, about: dict[str, Any], fresh: bool = False) -> Path:
+    """`out`, or out-2, out-3 ...: the first that is free or holds this very run."""
+    for number in range(1, 1000):
+        try:
+            return refuse_another(out if number == 1 else out.with_name(f"{out.name}-{number}"), about, fresh)
+        except UserError:
+            continue
+    return refuse_another(out, about, fresh)
 
-    Raises UserError when it holds another run or something else.
-    """
-    if fresh and (out / "run.json").exists():
-        shutil.rmtree(out)
-    if (out / "run.json").exists():
-        before = read_run(out)
-        there, here = _flat(before["run"]), _flat(run)
-        for key in here:
-            if here[key] != there.get(key):
-                raise UserError(
-                    f"{out} holds another run ({key} is {there.get(key)!r} there, {here[key]!r} here): {MEND}"
-                )
-        if before["data"] != data:
-            then, now = before["data"]["items"], data["items"]
-            raise UserError(f"the data has changed since {out} was begun ({then} items then, {now} now): {MEND}")
-        return
-    with writing(out):
-        if out.exists() and any(out.iterdir()):
+
+def refuse_another(out: Path, about: dict[str, Any], fresh: bool = False) -> Path:
+    """`out`; raises UserError when it holds the weights of another run, was begun on other data, or is no run."""
+    if not (out / "run.json").exists():
+        if out.exists() and (not out.is_dir() or any(f.name != LOCK for f in out.iterdir())):
             raise UserError(f"{out} is not empty and not a run: choose another folder with --out")
+        return out
+    if fresh or not steps(out):
+        return out
+    before = read_run(out)
+    there, here = _flat(before["run"]), _flat(about["run"])
+    for key in here | there:
+        if here.get(key) != there.get(key):
+            raise UserError(
+                f"{out} holds another run ({key} is {there.get(key)!r} there, {here.get(key)!r} here): {MEND}"
+            )
+    if before["data"] != about["data"]:
+        then, now = before["data"]["items"], about["data"]["items"]
+        raise UserError(f"the data has changed since {out} was begun ({then} items then, {now} now): {MEND}")
+    return out
+
+
+@contextmanager
+def locked(out: Path, leads: bool = True) -> Iterator[None]:
+    """Let no second process train in this folder. The lock goes with the process, however it ends."""
+    if not leads:
+        yield
+        return
+    if find_spec("fcntl") is None:  # Windows
         out.mkdir(parents=True, exist_ok=True)
-        about = {"run": run, "data": data, "versions": versions(), "hardware": hardware(), "command": command}
-        write_json(out / "run.json", about)
+        yield
+        return
+    import fcntl
+
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / LOCK).open("w")
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another process is training in {out}: wait for it, or choose another --out") from None
+        yield
+
+
+def open_folder(out: Path, about: dict[str, Any], fresh: bool = False) -> bool:
+    """Make the folder of a run that `refuse_another` let pass; one that can go on is left as it is.
+
+    Returns whether a run had been begun here of which nothing was left to go on from.
+    """
+    if steps(out) and not fresh:
+        return False
+    begun = (out / "run.json").exists()
+    with writing(out):
+        for old in out.iterdir():
+            if old.is_dir():
+                shutil.rmtree(old)
+            elif old.name != LOCK:
+                old.unlink()
+    write_json(out / "run.json", about)
+    return begun and not fresh
 
 
 def write_json(path: Path, value: Any) -> None:

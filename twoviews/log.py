@@ -5,6 +5,7 @@ Only rank 0 has a log; other ranks get one that is silent.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sys
@@ -21,7 +22,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRe
 from .errors import UserError, unknown
 
 Sink = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]  # write(step, numbers), close()
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 class Log:
@@ -111,7 +112,8 @@ def _tensorboard(folder: Path) -> Sink:
 def _wandb(folder: Path) -> Sink:
     import wandb
 
-    run = wandb.init(project="twoviews", dir=str(folder), name=folder.name, id=folder.name, resume="allow")
+    run_id = hashlib.blake2b((folder / "run.json").read_bytes(), digest_size=8).hexdigest()
+    run = wandb.init(project="twoviews", dir=str(folder), name=folder.name, id=run_id, resume="allow")
     return lambda step, values: run.log(dict(values), step=step), run.finish
 
 

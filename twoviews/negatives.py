@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from .errors import UserError
+
 
 class Queue(nn.Module):
     """The last `size` keys, first in first out (He et al. 2020, section 3.2).
@@ -21,7 +23,7 @@ class Queue(nn.Module):
     def __init__(self, size: int, dim: int):
         super().__init__()
         if size < 1:
-            raise ValueError(f"a queue needs a size of at least 1, got {size}")
+            raise UserError(f"a queue needs a size of at least 1, got {size}")
         self.register_buffer("memory", normalize(torch.randn(size, dim), dim=1))  # (K, D)
         self.place = 0  # where the next key goes
         self.filled = 0

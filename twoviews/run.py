@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, get_type_hints
 
 from torch import nn
 
@@ -21,6 +21,7 @@ from .encoders import encoder_factory
 from .errors import UserError, unknown
 from .methods import METHODS
 from .optim import OPTIMIZERS, SCHEDULES, cosine, sgd
+from .train import DTYPES
 from .types import Source
 
 
@@ -40,6 +41,9 @@ CHOICES = {  # part -> how a name on the command line chooses it
     "optimizer": lookup("optimizer", OPTIMIZERS),
     "schedule": lookup("schedule", SCHEDULES),
 }
+
+
+CALLS = {"data", "test", "views", "test_view", "encoder", "method", "optimizer", "schedule"}
 
 
 @dataclass(frozen=True)
@@ -79,32 +83,51 @@ class Run:
     watch: int = 0
     loggers: tuple[str, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        def check(ok: bool, part: str, allowed: str) -> None:
+            if not ok:
+                raise UserError(f"{part} must be {allowed}, got {getattr(self, part)!r}")
+
+        check(self.epochs >= 1, "epochs", "at least 1")
+        check(self.accumulate >= 1, "accumulate", "at least 1")
+        check(self.precision in DTYPES, "precision", f"one of {', '.join(DTYPES)}")
+        check(self.clip is None or self.clip > 0, "clip", "above 0, or None")
+        check(0 <= self.holdout < 1, "holdout", "a share from 0 to below 1")
+        check(self.workers is None or self.workers >= 0, "workers", "0 or more, or None")
+        check(self.watch >= 0, "watch", "0 or more")
+
     def override(self, settings: Mapping[str, Any]) -> Run:
         """The run with settings changed by name: {"epochs": 20, "method": "moco", "method.queue": 4096}.
 
         Choices of a part come before settings of it. Raises UserError on a name or value that does not fit.
         """
         run = self
+        types = get_type_hints(Run)
+        if "views.size" in settings:  # what is measured and embedded has the size of what is learned from
+            size = settings["views.size"]
+            settings = {"test_view.size": size, **settings}
+            if isinstance(size, int) and "max_side" in calls.knobs(self.data):
+                settings = {"data.max_side": 2 * size, **settings}
+                settings = {"test.max_side": 2 * size, **settings} if self.test else settings
         for key, value in sorted(settings.items(), key=lambda item: item[0].count(".")):
             part, _, knob = key.partition(".")
-            names = [f.name for f in fields(self)]
-            if part not in names:
-                raise unknown("setting", part, names)
+            if part not in types:
+                raise unknown("setting", part, types)
             now = getattr(run, part)
             if knob:
                 if not callable(now):
                     raise UserError(f"'{part}' has no settings of its own; give {part}={value}")
-                run = run.with_part(part, calls.change(now, knob, value, part))
+                value = calls.change(now, knob, value, part)
             elif part in CHOICES and isinstance(value, str):
-                run = run.with_part(part, partial(CHOICES[part](value), **_shared(now, CHOICES[part](value), part)))
-            elif callable(value) or not callable(now):
-                value = (value,) if part == "loggers" and isinstance(value, str) else value
-                default = next(f.default for f in fields(self) if f.name == part)
-                run = run.with_part(part, value if part == "batchnorm" else calls.fit(value, default, part))
+                chosen = CHOICES[part](value)
+                value = partial(chosen, **_shared(now, chosen, part))
+            elif part in CALLS:
+                if not callable(value) and not (part == "test" and value is None):
+                    raise UserError(f"'{part}' cannot be {value!r}; change one of its settings, as {part}.NAME=VALUE")
             else:
-                raise UserError(
-                    f"'{part}' cannot be replaced by {value!r}; change one of its settings, as {part}.NAME=VALUE"
-                )
+                value = (value,) if part == "loggers" and isinstance(value, str) else value
+                value = calls.fit(value, types[part], part)
+            run = run.with_part(part, value)
         return run
 
     def with_part(self, part: str, value: Any) -> Run:

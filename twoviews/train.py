@@ -23,7 +23,7 @@ from .log import Log
 from .types import Batch, Method
 
 CHECKPOINT_SECONDS = 20.0  # write one this often, but never spend more than a twentieth of the time on it
-MEND = ": lower the learning rate, raise the temperature or use precision=fp32; the last checkpoint is from before it"
+MEND = ": lower the learning rate, raise the temperature or use precision=fp32, in a new folder or with --fresh"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -72,7 +72,7 @@ def train(
     base_lr = [group["lr"] for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     parameters: list[torch.Tensor] = [p for p in method.parameters() if p.requires_grad]
-    step = _resume(folder, method, optimizer, scaler, total, log)
+    step = begin = _resume(folder, method, optimizer, scaler, total, log)
 
     model = dist.replicated(method, device)
     method.train()
@@ -113,9 +113,7 @@ def train(
                 step += 1
                 meter.report(step, optimizer.param_groups[0]["lr"], bar)
 
-                # Ranks must stop at the same step; asking each other costs a wait, so several ask only now and then.
-                stop = bool(caught) if dist.world() == 1 else step % 20 == 0 and dist.any_rank(bool(caught), device)
-                if stop:
+                if dist.any_rank(bool(caught)):
                     save()
                     raise Interrupted(step, caught[0] if caught else signal.SIGTERM)
                 if time.monotonic() > due:
@@ -125,13 +123,15 @@ def train(
             if every_epoch and dist.rank() == 0 and (values := every_epoch(step // batches.steps)):
                 log.metrics(step, values)
                 method.train()
-        save()
+        if step > begin:
+            save()
     return step
 
 
 def _resume(folder: Path | None, method, optimizer, scaler, total: int, log: Log) -> int:
     found = checkpoint.steps(folder) if folder else []
     if not found:
+        log.forget_after(0)
         return 0
     state = checkpoint.load(found[-1], method)
     optimizer.load_state_dict(state["optimizer"])

@@ -71,7 +71,7 @@ class Method(nn.Module):
     backward, before the optimizer's step. Slow weights move in `after_step`: once per optimizer step.
     So a positive can never sit among its own negatives, and gradient accumulation has a meaning.
 
-    Every method has `encoder`, whose output h is what users keep, and `project(h)`, which gives z.
+    Every method has `encoder`, whose output h is what users keep. Most have `project(h)`, which gives z.
     """
 
     encoder: nn.Module

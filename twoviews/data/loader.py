@@ -7,6 +7,7 @@ decoded once and live in memory as uint8, on the device where there is room; lar
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,9 +60,9 @@ class Loader:
         progress: Callable[[int, int], None] | None = None,
     ):
         parts = world() * accumulate
-        if batch_size < 2 or batch_size % parts:
+        if batch_size < 2 * parts or batch_size % parts:
             raise UserError(
-                f"batch_size must be at least 2 and divide by processes x accumulate = {world()} x {accumulate}, "
+                f"batch_size must divide by processes x accumulate = {world()} x {accumulate} into parts of 2 or more, "
                 f"got {batch_size}"
             )
         self.source, self.views, self.seed = source, views, seed
@@ -110,22 +111,30 @@ class Loader:
         order = self.order[torch.randperm(len(self.order), generator=generator)]
         first, last = start * self.accumulate, self.steps * self.accumulate
         rows = [order[(m * world() + rank()) * self.micro :][: self.micro] for m in range(first, last)]
-        for images, sizes, ids in self.memory.batches(rows) if self.memory else self._stream(rows):
+        for images, sizes, ids in self.memory.batches(rows) if self.memory else self._stream(rows, generator):
             images, sizes, ids = (x.to(self.device, non_blocking=True) for x in (images, sizes, ids))
             views = self.views(images, sizes, Dice(self.seed, epoch, ids))
             yield Batch(views, ids, None if self.labels is None else self.labels[ids])
 
-    def _stream(self, rows: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _stream(self, rows: list[Tensor], generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         loader: DataLoader = DataLoader(
             _Stream(self.source),
             sampler=rows,
             batch_size=None,
             num_workers=self.workers,
+            worker_init_fn=unmoved,
+            generator=generator,  # else torch's own is drawn from, and a run that goes on would differ
             pin_memory=self.device.type == "cuda",
         )
         for images, sizes, ids, broken in loader:
             self.skipped.update(broken)
             yield images, sizes, ids
+
+
+def unmoved(worker: int) -> None:
+    """Ctrl-C and SIGTERM reach the workers too; only the training process answers, after its step."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
 
 
 class _Stream(Dataset):
@@ -164,16 +173,20 @@ class Memory:
         loader.raise_if_empty(len(photos))
         self.row = torch.full((n,), -1)
         self.row[loader.order] = torch.arange(len(photos))
+        self.sizes = torch.tensor([x.shape[1:] for x in photos])
         self.photos: Tensor | list[Tensor] = photos
         if all(x.shape == photos[0].shape for x in photos):
-            self.photos = torch.stack(photos).to(loader.device)
-        self.sizes = torch.tensor([x.shape[1:] for x in photos])
+            self.photos = torch.stack(photos)
+            if loader.device.type == "cuda" and self.photos.nbytes < torch.cuda.mem_get_info(loader.device)[0] / 4:
+                self.photos, self.row, self.sizes = (x.to(loader.device) for x in (self.photos, self.row, self.sizes))
 
     def batches(self, rows: list[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        for ids in rows:
+        if not rows:
+            return
+        for ids in torch.stack(rows).to(self.row.device):  # one copy an epoch, none a batch
             at = self.row[ids]
             if isinstance(self.photos, Tensor):
-                yield self.photos[at.to(self.photos.device)], self.sizes[at], ids
+                yield self.photos[at], self.sizes[at], ids
             else:
                 yield *collate([self.photos[i] for i in at.tolist()]), ids
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader
 
-from ..data.loader import collate
+from ..data.loader import collate, unmoved
 from ..errors import BrokenItem, DataError
 from ..types import Features, Source
 
@@ -150,6 +150,8 @@ def batches(
         num_workers=workers,
         collate_fn=_as_it_is,
         pin_memory=torch.device(device).type == "cuda",
+        worker_init_fn=unmoved,
+        generator=torch.Generator(),  # torch's own may be in the middle of training
     )
     for batch in loader:
         if batch.images is not None:

@@ -1,6 +1,6 @@
 """Embedding a whole source into one file, in parts that outlive a kill.
 
-PATH.parts/ holds one file per 10,000 items and a stamp of what they are parts of. At the end they are joined, one in
+PATH.parts/ holds one file per 1,000 items and a stamp of what they are parts of. At the end they are joined, one in
 memory at a time (safetensors: all), and thrown away. Every file appears whole or not at all.
 """
 
@@ -22,7 +22,7 @@ from ..types import Features, Source
 from .embed import Model, Progress, Views, batches, gather, nothing_read, slices
 from .formats import whole, writer
 
-PART = 10_000  # items of one part
+PART = 1000  # items of one part
 
 
 def embed_to(

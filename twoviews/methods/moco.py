@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..dist import gather, shuffled
 from ..ema import EMA
+from ..errors import UserError
 from ..heads import linear, mlp, unit
 from ..negatives import Queue
 from ..objectives.contrast import info_nce
@@ -57,6 +58,8 @@ class MoCo(Method):
         return unit(shuffled(self.target, x))  # (B, D)
 
     def forward(self, batch: Batch) -> Out:
+        if len(batch.views) != 2:
+            raise UserError(f"MoCo compares two views, got {len(batch.views)}: choose views=two_crops")
         x1, x2 = batch.views
         negatives = self.queue.keys if self.queue is not None else None
         q, k = self.query(x1), self.key(x2)

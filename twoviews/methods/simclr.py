@@ -9,10 +9,9 @@ Chen et al. 2020, arXiv:2002.05709 (two-layer head 2048-128, t = 0.1 on ImageNet
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ..heads import mlp, unit
+from ..heads import encode, mlp, unit
 from ..objectives.contrast import nt_xent
 from ..types import Batch, Encoder, Method, Out
 
@@ -28,7 +27,5 @@ class SimCLR(Method):
         return unit(self.head(h))
 
     def forward(self, batch: Batch) -> Out:
-        # One pass over all views, so that BatchNorm sees them together as in the paper.
-        z = self.project(self.encoder(torch.cat(batch.views)))  # (V*B, D)
-        views = z.chunk(len(batch.views))
+        views = self.project(encode(self.encoder, batch.views)).chunk(len(batch.views))  # V of (B, D)
         return Out(nt_xent(views, self.temperature), z=views[0])

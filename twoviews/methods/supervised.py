@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from ..dist import total, world
 from ..errors import UserError
 from ..types import Batch, Encoder, Method, Out
 
@@ -31,5 +32,7 @@ class Supervised(Method):
         logits = self.project(self.encoder(torch.cat(batch.views)))  # (V*B, classes)
         labels = batch.labels.repeat(len(batch.views))
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        loss = cross_entropy(wide, labels, ignore_index=-1, label_smoothing=self.smoothing)
+        loss = cross_entropy(wide, labels, ignore_index=-1, label_smoothing=self.smoothing, reduction="sum")
+        # The mean over the labelled rows of all ranks, of which DDP takes the mean over ranks.
+        loss = loss * world() / total((labels >= 0).sum()).clamp(min=1)
         return Out(loss, z=logits[: len(batch.ids)])

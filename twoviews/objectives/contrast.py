@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ..dist import gather_grad, rank
+from ..errors import UserError
 
 
 def info_nce(q: Tensor, k: Tensor, negatives: Tensor | None, temperature: float) -> Tensor:
@@ -79,4 +80,4 @@ def _wide(x: Tensor) -> Tensor:
 
 def _check(temperature: float) -> None:
     if not temperature > 0:
-        raise ValueError(f"temperature must be positive, got {temperature}")
+        raise UserError(f"temperature must be positive, got {temperature}")

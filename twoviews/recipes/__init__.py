@@ -4,12 +4,10 @@ from collections.abc import Callable
 
 from ..run import Run
 from .cifar10 import cifar10_moco, cifar10_simclr
-from .demo import demo
 from .photos import auto
 
 RECIPES: dict[str, Callable[..., Run]] = {
     "auto": auto,
-    "demo": demo,
     "cifar10_simclr": cifar10_simclr,
     "cifar10_moco": cifar10_moco,
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
 
-from ..calls import name
+from ..calls import knobs, name
 from ..data.image import photos, splits
 from ..data.views import center, two_crops
 from ..encoders.resnet import resnet18, resnet50
@@ -51,17 +52,23 @@ def auto(data: Any, *, device: str = "cpu", labels: str | None = None) -> Run:
         schedule=partial(cosine, warmup=0.05),
         epochs=max(10, min(1000, items // n)),
         batch_size=batch,
-        precision="bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32",
+        precision="bf16" if gpu and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32",
     )
 
 
 def explain(run: Run) -> str:
     """The choices of a run in one line."""
-    size = run.views.keywords["size"]  # type: ignore[attr-defined]
+    size = knobs(run.views).get("size", "their own")
     return (
-        f"{name(run.method)} with {name(run.encoder)} on views of {size} pixels, batch {run.batch_size}, "
-        f"{run.epochs} epochs, {run.precision}"
+        f"{shown(run.method)}, encoder {shown(run.encoder)}, views of {size} pixels, {shown(run.optimizer)}, "
+        f"batch {run.batch_size}, epochs {run.epochs}, {run.precision}"
     )
+
+
+def shown(call: Callable) -> str:
+    """SimCLR(hidden=512, temperature=0.5): a call with what was set, not its defaults."""
+    settings = call.keywords if isinstance(call, partial) else {}
+    return name(call) + (f"({', '.join(f'{k}={v}' for k, v in settings.items())})" if settings else "")
 
 
 def train_and_test(data: Any) -> tuple[str | None, str | None]:

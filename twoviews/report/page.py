@@ -38,7 +38,7 @@ def write_page(
 ) -> Path:
     """Write the page of a finished run.
 
-    table: {row: {measure: "82.1 % [80.0, 84.1]"}} in order.
+    table: {row: {measure: "82.1 % [80.0, 84.1]"}} in order; empty when nothing could be measured.
     views: V tensors (B, C, S, S) in [0, 1], the views of the same B items.
     """
     about = json.loads((folder / "run.json").read_text())
@@ -48,7 +48,7 @@ def write_page(
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
 <title>{html.escape(title)}</title><style>{STYLE}</style><body>
 <h1>{html.escape(title)}</h1><p class=verdict>{html.escape(verdict)}</p>
-<h2>Measures</h2><div class=wide>{_table(table)}</div><small>Brackets: 95 % intervals over the test items.</small>
+{_table(table)}
 <h2>What the method saw</h2><figure><img alt="views" src="{_picture(views)}">
 <figcaption>Each column: {len(views)} views of one item. The method learns that they belong together.
 </figcaption></figure>
@@ -64,6 +64,8 @@ def write_page(
 
 
 def _table(table: Mapping[str, Mapping[str, str]]) -> str:
+    if not table:
+        return ""
     columns = list(dict.fromkeys(c for row in table.values() for c in row))
     head = "".join(f"<th>{html.escape(c)}</th>" for c in ["", *columns])
     rows = (
@@ -72,7 +74,8 @@ def _table(table: Mapping[str, Mapping[str, str]]) -> str:
         + "</tr>"
         for name, row in table.items()
     )
-    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    body = f"<table><tr>{head}</tr>{''.join(rows)}</table>"
+    return f"<h2>Measures</h2><div class=wide>{body}</div><small>Brackets: 95 % intervals over the test items.</small>"
 
 
 def _picture(views: list[Tensor], most: int = 12) -> str:
