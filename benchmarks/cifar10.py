@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/images/cifar10_jpeg.zip")
     parser.add_argument("--items", type=int, help="train on so many photos and measure on a fifth as many")
     parser.add_argument("--out")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()  # settings may stand after options
 
     settings = pairs(args.settings)
     if args.items:
