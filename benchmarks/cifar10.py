@@ -14,9 +14,10 @@ from pathlib import Path
 
 import torch
 
+from twoviews.build import find_device, sources
 from twoviews.cli import pairs
 from twoviews.data.image import photos
-from twoviews.fit import find_device, fit, measure, sources
+from twoviews.fit import fit, measure
 from twoviews.log import Log
 from twoviews.recipes import RECIPES
 

@@ -22,7 +22,7 @@ from twoviews.train import Interrupted
 STOP = {"after": None}  # calls of `stopping` until somebody asks the process to stop
 
 
-class stopping(two_crops):  # noqa: N801
+class stopping(two_crops):
     """Two crops, during which somebody may ask the process to stop."""
 
     def __call__(self, images, sizes, dice):

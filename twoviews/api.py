@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from . import calls
+from .build import find_device, readers, sources, trained
 from .checkpoint import load_encoder, read_run, steps
 from .data.image import photos
 from .data.views import VIEWS
@@ -22,7 +23,7 @@ from .evaluate.embed import model
 from .evaluate.measure import Table
 from .evaluate.store import embed_to
 from .evaluate.table import RAW, UNTRAINED, H
-from .fit import Result, find_device, fit, measure, readers, sources, trained
+from .fit import Result, fit, measure
 from .folder import write_skipped
 from .log import Log
 from .methods import METHODS

@@ -36,11 +36,13 @@ def launched(device: torch.device) -> Iterator[torch.device]:
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield device
         return
+    settings: dict[str, Any] = {"backend": "gloo"}
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
+        settings = {"backend": "nccl", "device_id": device}
     # Rank 0 measures while the others wait: longer than the usual ten minutes on a large set.
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=12))
+    dist.init_process_group(timeout=timedelta(hours=12), **settings)
     global _hosts
     _hosts = dist.new_group(backend="gloo")
     try:

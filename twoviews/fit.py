@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from . import dist
-from .calls import PACKAGE
-from .checkpoint import load, save_encoder, steps, unfetched
+from .build import build, describe, find_device, make_loader, make_optimizer, readers, sources, untrained
+from .checkpoint import save_encoder
 from .data.dice import Dice
-from .data.loader import Loader, collate, cores
+from .data.loader import collate
 from .errors import BrokenItem, UserError
 from .evaluate.embed import features, model
 from .evaluate.knn import knn
 from .evaluate.measure import Table, evaluate
-from .evaluate.split import holdout
-from .folder import free_folder, hardware, locked, open_folder, refuse_another, versions, write_json, write_skipped
+from .folder import free_folder, locked, open_folder, refuse_another, write_json, write_skipped
 from .log import Log
-from .norm import set_batchnorm
 from .report.page import write_page
 from .run import Run
 from .train import DTYPES, train
 from .types import Method, Source
-
-MEASURED = 2000  # items that are held out at most
 
 
 @dataclass
@@ -65,8 +59,10 @@ def fit(
         source, test = sources(run)
         run = run.resolved(source)
         about = describe(run, source)
-        find = free_folder if number else refuse_another
-        folder: Path = dist.from_leader(find(Path(out), about, fresh) if leads else None)
+        folder = Path(out)
+        if leads:
+            folder = free_folder(folder, about) if number else refuse_another(folder, about, fresh)
+        folder = dist.from_leader(folder)
         early = Log(quiet=quiet or not leads)
         for line in (*say, f"run folder: {folder}"):
             early.say(line)
@@ -133,84 +129,6 @@ def finish(
     )
 
 
-def find_device(name: str | None) -> torch.device:
-    """The device of that name; None: a GPU when there is one. Raises UserError on a device that is not there."""
-    gpus = torch.cuda.device_count()
-    try:
-        device = torch.device(name or ("cuda" if gpus else "cpu"))
-    except RuntimeError:
-        raise UserError(f"device must be cpu, cuda or cuda:NUMBER, got '{name}'") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UserError(f"device must be cpu, cuda or cuda:NUMBER, got '{name}'")
-    if device.type == "cuda" and (device.index or 0) >= gpus:
-        raise UserError(f"device '{name}' is not there: torch sees {gpus} CUDA devices; use --device cpu")
-    return device
-
-
-def sources(run: Run) -> tuple[Source, Source]:
-    """What to train on and what to measure on: `run.test`, or a share held out of the data."""
-    source = run.data()
-    if run.test is not None:
-        return source, run.test()
-    if not run.holdout:
-        return source, source
-    n = len(source)
-    if n < 4:
-        raise UserError(f"{source.name} holds {n} items: two views of so few teach nothing; give at least 4")
-    share = min(max(run.holdout, 2 / n), max(MEASURED / n, 2 / n))
-    try:
-        rest, held = holdout(n if source.labels is None else source.labels, share)  # of every class alike
-    except UserError:  # too few of each
-        rest, held = holdout(n, share)
-    return source.subset(rest), source.subset(held)
-
-
-def build(run: Run) -> Method:
-    """The method with its encoder as they are before training; equal for equal seeds."""
-    torch.manual_seed(run.seed)
-    method = run.method(run.encoder())
-    if not isinstance(method, Method):
-        raise UserError(f"a method must be a subclass of twoviews.Method, got {type(method).__name__}")
-    return set_batchnorm(method, run.batchnorm)  # type: ignore[return-value]
-
-
-def make_optimizer(run: Run, method: Method) -> torch.optim.Optimizer:
-    try:
-        return run.optimizer(method)
-    except ValueError as error:  # torch's words for a learning rate below 0, say
-        raise UserError(f"optimizer: {error}") from None
-
-
-def untrained(run: Run) -> Method:
-    """The method with nothing learned: not even weights from elsewhere that the run begins with."""
-    return build(replace(run, encoder=unfetched(run.encoder)))
-
-
-def trained(run: Run, folder: Path) -> Method:
-    """The method with the weights of a run's last checkpoint."""
-    found = steps(folder)
-    if not found:
-        raise UserError(f"{folder} has no weights yet: its training has not reached the first checkpoint")
-    method = untrained(run)
-    load(found[-1], method)
-    return method
-
-
-def make_loader(run: Run, source: Source, device: torch.device, log: Log) -> Loader:
-    with log.progress("reading", len(source)) as bar:
-        return Loader(
-            source,
-            run.views(),
-            run.batch_size,
-            accumulate=run.accumulate,
-            seed=run.seed,
-            device=device,
-            workers=run.workers,
-            memory=run.memory,
-            progress=bar,
-        )
-
-
 def measure(
     run: Run,
     method: Method,
@@ -266,22 +184,6 @@ def neighbours(source: Source) -> int:
     return max(1, min(20, labelled // 4))
 
 
-def readers(source: Source) -> int:
-    """Worker processes to read a source with, none for a small one."""
-    return cores() if len(source) > 2000 else 0
-
-
-def describe(run: Run, source: Source) -> dict[str, Any]:
-    """What run.json holds."""
-    data = {
-        "name": source.name,
-        "items": len(source),
-        "classes": source.classes,
-        "fingerprint": source.fingerprint(),
-    }
-    return {"run": run.to_json(), "data": data, "versions": versions(), "hardware": hardware(), "command": command()}
-
-
 def some_views(run: Run, source: Source, most: int = 12) -> list[torch.Tensor]:
     """V tensors (B, C, S, S) in [0, 1]: the views of the first items as training draws them."""
     images, ids = [], []
@@ -294,12 +196,3 @@ def some_views(run: Run, source: Source, most: int = 12) -> list[torch.Tensor]:
         if len(images) == most:
             break
     return run.views().pictures(*collate(images), Dice(run.seed, 0, torch.tensor(ids)))
-
-
-def command() -> str:
-    """The command line of this process, to repeat it."""
-    program = Path(sys.argv[0])
-    if PACKAGE not in (program.stem, program.parent.name):
-        return "begun from Python: twoviews.fit(run, folder) with the settings below"
-    ranks = f"torchrun --nproc-per-node {dist.world()} -m " if dist.world() > 1 else ""
-    return ranks + shlex.join([PACKAGE, *sys.argv[1:]])

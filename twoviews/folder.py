@@ -27,14 +27,14 @@ LOCK = ".lock"
 MEND = "choose another folder with --out or start over in this one with --fresh"
 
 
-def free_folder(out: Path, about: dict[str, Any], fresh: bool = False) -> Path:
+def free_folder(out: Path, about: dict[str, Any]) -> Path:
     """`out`, or out-2, out-3 ...: the first that is free or holds this very run."""
     for number in range(1, 1000):
         try:
-            return refuse_another(out if number == 1 else out.with_name(f"{out.name}-{number}"), about, fresh)
+            return refuse_another(out if number == 1 else out.with_name(f"{out.name}-{number}"), about)
         except UserError:
             continue
-    return refuse_another(out, about, fresh)
+    raise UserError(f"{out} and {out}-2 to {out}-999 hold other runs: {MEND}")
 
 
 def refuse_another(out: Path, about: dict[str, Any], fresh: bool = False) -> Path:
