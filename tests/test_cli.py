@@ -222,6 +222,13 @@ def test_every_method_trains_from_the_command_line(tv, folder, method):
     assert "ours, h" in out
 
 
+def test_simclr_takes_views_of_several_sizes(tv, folder):
+    crops = ["views=multi_crop", "views.local_size=16", "views.locals=2"]
+    code, out, err = tv("train", folder, *QUICK, *crops, "epochs=1", "--out", "run", "--quiet")
+    assert code == 0, err
+    assert "ours, h" in out
+
+
 def test_photos_without_labels_are_measured_by_retrieval(tv, tmp_path):
     g = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", g.integers(0, 256, (40, 3, 24, 24), np.uint8))
@@ -238,11 +245,25 @@ def test_lists(tv, what):
     assert len(out.splitlines()) >= 2
 
 
+def test_the_list_of_everything(tv):
+    code, out, _ = tv("list")
+    assert code == 0
+    for word in ("methods:", "simclr", "temperature=0.1", "timm:NAME", "recipes:", "CIFAR", "knn"):
+        assert word in out
+
+
 @pytest.mark.parametrize("command", ["train", "embed", "evaluate", "check", "list", "demo"])
 def test_help_shows_an_example(tv, command):
     code, out, _ = tv(command, "--help")
     assert code == 0
     assert f"twoviews {command}" in out
+
+
+def test_the_demo_fails_when_it_has_not_learned(tv):
+    code, out, err = tv("demo", "data.items=300", "test.items=100", "epochs=1", "--out", "run")
+    assert code == 1
+    assert "ours, h" in out
+    assert err.splitlines()[-1].startswith("twoviews: the demo failed: kNN")
 
 
 def test_two_processes_train_one_run(folder, tmp_path):

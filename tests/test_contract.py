@@ -10,6 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn.functional import normalize
 
 from twoviews import calls
+from twoviews.encoders.small import small
+from twoviews.heads import encode
 from twoviews.methods import METHODS
 from twoviews.methods.moco import MoCo
 from twoviews.types import Batch
@@ -146,6 +148,16 @@ def test_a_positive_is_never_among_its_negatives(symmetric):
         method.after_batch(out)
         seen += out.memory.tolist()
         assert set(map(tuple, method.queue.keys.tolist())) == set(map(tuple, seen[-16:]))
+
+
+def test_views_of_several_sizes_are_encoded_size_by_size():
+    encoder = small(width=4).eval()
+    views = [torch.rand(3, 3, size, size) for size in (16, 16, 8, 8, 16)]
+    torch.testing.assert_close(encode(encoder, views), torch.cat([encoder(v) for v in views]))
+    seen = []
+    encoder.register_forward_hook(lambda module, x, h: seen.append(tuple(x[0].shape)))
+    encode(encoder, views)
+    assert seen == [(9, 3, 16, 16), (6, 3, 8, 8)]
 
 
 def test_moco_is_the_formula():

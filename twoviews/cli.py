@@ -125,11 +125,12 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command("list", epilog="**Example:** `twoviews list methods` · `twoviews list method.moco`")
+@app.command("list", epilog="**Example:** `twoviews list methods` · `twoviews list`")
 def list_(
     what: Annotated[
-        str, typer.Argument(help="methods, encoders, views, optimizers, schedules, recipes, probes.")
-    ] = "methods",
+        str | None,
+        typer.Argument(help="methods, encoders, views, optimizers, schedules, recipes or probes. Default: all."),
+    ] = None,
 ) -> None:
     """List what can be chosen, with its settings and their defaults."""
     from .api import LISTS, catalogue

@@ -37,7 +37,9 @@ def auto(data: Any, *, device: str = "cpu", labels: str | None = None) -> Run:
     n, gpu = len(source), device.startswith("cuda")
 
     size = _size(_side(source), 224 if gpu else 96)
-    batch = max(2, min(512 if gpu else 256, 2 ** ((n // 4) | 1).bit_length() // 2))
+    batch = max(
+        2, min(512 if gpu else 256, 2 ** (n // 4).bit_length() // 2)
+    )  # a power of two, 4 steps an epoch or more
     items = GPU_ITEMS if gpu else CPU_ITEMS * 32**2 // size**2
     encoder: partial = partial(resnet50 if n > 200_000 else resnet18, stem="cifar" if size <= 64 else "imagenet")
     read = partial(photos, data=data, labels=labels, max_side=2 * size)
