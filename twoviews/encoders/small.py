@@ -1,8 +1,8 @@
 """A small convolutional encoder for a CPU and images of about 20 to 64 pixels.
 
 Three stages, each halves the image with a 3x3 convolution and adds another one to its result. Measured against
-wider, deeper and plain stacks of the same kind at equal CPU time, it was among the best for SimCLR (one seed each): halving first
-leaves the convolutions little to do, and the one residual step a stage earns its cost.
+wider, deeper and plain stacks of the same kind at equal CPU time, it was among the best for SimCLR (one seed each):
+halving first leaves the convolutions little to do, and the one residual step a stage earns its cost.
 """
 
 from __future__ import annotations
