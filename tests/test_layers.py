@@ -16,7 +16,7 @@ ROWS = [
     {"evaluate"},
     {"run", "folder", "recipes"},
     {"report"},
-    {"build", "fit", "api", "cli", "__main__", "__init__"},
+    {"build", "fit", "after", "api", "cli", "__main__", "__init__"},
 ]
 ROW = {name: i for i, names in enumerate(ROWS) for name in names}
 APART = ROWS[1]  # siblings that do not import each other

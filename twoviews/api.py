@@ -12,8 +12,9 @@ from typing import Any
 import torch
 
 from . import calls
+from .after import warn_unfinished
 from .build import find_device, readers, sources, trained
-from .checkpoint import load_encoder, read_run, steps
+from .checkpoint import load_encoder, read_run
 from .data.image import photos
 from .data.views import VIEWS
 from .encoders import ENCODERS
@@ -185,12 +186,6 @@ def evaluate(
         method = trained(setup, folder).to(where)
         warn_unfinished(folder, log)
     return measure(setup, method, source, test, where, log, probe=probe)
-
-
-def warn_unfinished(folder: Path, log: Log) -> None:
-    if not (folder / "encoder.safetensors").exists():
-        step = int(steps(folder)[-1].name.removeprefix("step-"))
-        log.say(f"the training in {folder} has not finished: these are its weights after step {step:,}")
 
 
 def reading(about: Mapping[str, Any]) -> dict[str, Any]:

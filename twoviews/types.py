@@ -32,19 +32,39 @@ class Batch:
 
 
 @dataclass
+class Contrast:
+    """What an objective compared, for diagnosis.
+
+    positive:    (B, D) unit vectors, row i the one that row i of z must find.
+    negatives:   (K, D) unit vectors of other items, or None: the other rows of z and of `positive`.
+    temperature: what similarities are divided by.
+    chance:      the loss of an encoder that tells nothing apart: log(1 + negatives a row has, over all processes).
+    """
+
+    positive: Tensor
+    negatives: Tensor | None
+    temperature: float
+    chance: float
+
+
+@dataclass
 class Out:
     """What a method returns.
 
-    loss:   scalar to minimise.
-    z:      (B, D) embeddings as the objective sees them, for diagnosis.
-    memory: what `after_batch` will store (keys for a queue, say), detached.
-    logs:   further scalars worth a curve, as detached tensors.
+    loss:     scalar to minimise.
+    z:        (B, D) embeddings as the objective sees them, for diagnosis.
+    memory:   what `after_batch` will store (keys for a queue, say), detached.
+    logs:     further scalars worth a curve, as detached tensors.
+    h:        (B, D') what the encoder gave for the same views as z, for diagnosis.
+    contrast: what z was compared with, for diagnosis of methods that compare.
     """
 
     loss: Tensor
     z: Tensor
     memory: Tensor | None = None
     logs: dict[str, Tensor] = field(default_factory=dict)
+    h: Tensor | None = None
+    contrast: Contrast | None = None
 
 
 class Encoder(nn.Module):

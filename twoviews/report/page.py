@@ -100,3 +100,8 @@ def _picture(views: list[Tensor], most: int = 12) -> str:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     return html.escape(", ".join(f"{k} {v}" for k, v in values.items() if v))
+
+
+def write_report(folder, run, method, source, test, *, device, workers=0, out=None, progress=None) -> Path:
+    """Collect and write a run's page."""
+    raise NotImplementedError
