@@ -149,7 +149,7 @@ def report(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write a run's page anew: verdict, measures, curves, spectra, views, map, neighbours, data. One file, no network."""
+    """Write a run's page anew: verdict, measures, curves, spectra, views, map, neighbours, data. One file."""
     from .after import report
 
     print(report(run, out=out, device=device, quiet=quiet))
