@@ -56,6 +56,7 @@ def test_report(folder, workers):
     assert report.channels == 3
     assert report.range16 == (9, 30000)
     assert report.duplicates == [["cat/0.png", "cat/1.png", "dog/copy.tif"]]
+    assert report.in_train is None
     assert report.labels == {"cat": 3, "dog": 5}
     assert report.unlabelled == 0
     readable = [f for f in folder.rglob("*.*") if f.name not in ("empty.jpg", "page.jpg", "cut.png")]
@@ -126,3 +127,23 @@ def test_duplicates_need_equal_shape():
     Image.new("L", (6, 2)).save(flat, "PNG")
     Image.new("L", (2, 6)).save(tall, "PNG")
     assert check(photos([{"bytes": flat.getvalue()}, {"bytes": tall.getvalue()}])).duplicates == []
+
+
+def test_images_that_lie_in_train_as_well(tmp_path):
+    """Counted for each other split; two alike within one split are no leak."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (6, 8, 3), dtype=np.uint8) for _ in range(7)]
+    for split, which in {"train": [0, 1, 2, 2], "val": [1, 2, 3], "test": [4, 4, 5, 2, 2]}.items():
+        for place, image in enumerate(which):
+            save(tmp_path / split / f"{place}.png", images[image])
+    report = check(photos(tmp_path))
+    assert report.in_train == {"val": 2, "test": 2}
+    assert len(report.duplicates) == 3
+    assert "test       2 of its images have the very pixels of one in train" in report.lines()
+    assert check(photos(tmp_path, split="test")).in_train is None
+    assert check(photos(tmp_path, split="train")).in_train is None
+    for place in (3, 4):
+        (tmp_path / "test" / f"{place}.png").unlink()
+    report = check(photos(tmp_path))
+    assert report.in_train == {"val": 2, "test": 0}
+    assert "test       no image of it has the very pixels of one in train" in report.lines()

@@ -17,6 +17,7 @@ SETTINGS = {
     "moco": {"dim": 4, "hidden": 8, "queue": 20},
     "moco_v1": {"dim": 4, "queue": 20},
     "end_to_end": {"dim": 4, "hidden": 8},
+    "directclr": {},
     "supervised": {"classes": 3},
 }
 

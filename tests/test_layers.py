@@ -10,10 +10,11 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "twoviews"
 ROWS = [
     {"types", "errors", "calls", "dist", "ema", "log"},
-    {"data", "encoders", "objectives", "heads", "negatives", "norm", "optim"},
+    {"data", "encoders", "objectives", "heads", "negatives", "norm", "optim", "diagnostics"},
     {"methods"},
     {"checkpoint", "train"},
     {"evaluate"},
+    {"doctor"},
     {"run", "folder", "recipes"},
     {"report"},
     {"build", "fit", "after", "api", "cli", "__main__", "__init__"},

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from .build import find_device, readers, sources, trained
-from .checkpoint import read_run, steps
+from .calls import describe, rebuild
+from .checkpoint import digest, load_encoder, read_run, reading, steps
+from .data.joined import joined
+from .data.listing import few
+from .doctor.course import read_course
+from .doctor.diagnosis import Diagnosis
+from .doctor.rules import diagnose
 from .errors import UserError
-from .fit import Result
+from .evaluate.embed import features, model
+from .evaluate.queries import as_photos, as_vector, find_key, pictures
+from .evaluate.search import Found, Stamp, open_index
+from .export import export_encoder
+from .fit import Result, look
+from .folder import write_json, write_skipped
 from .log import Log
 from .report.compare import write_comparison
+from .report.gallery import SHOWN, write_found
 from .report.page import write_report
 from .run import Run
 from .types import Method, Source
@@ -56,6 +71,25 @@ def warn_unfinished(folder: Path, log: Log) -> None:
         log.say(f"the training in {folder} has not finished: these are its weights after step {step:,}")
 
 
+def doctor(run: str | Path | Result, *, device: str | None = None, quiet: bool = False) -> Diagnosis:
+    """Is a run healthy? From what it logged and, where weights and data are there, a look at its network.
+
+    Raises UserError on a folder that is not a run or in which no step has been logged.
+    """
+    log = Log(quiet=quiet)
+    folder = run.folder if isinstance(run, Result) else Path(run)
+    course = read_course(folder)
+    if not (folder / "checkup.json").exists():
+        try:
+            it = open_run(run, device, log)
+            course.checkup = look(it.run, it.method, it.source, it.test, it.device)
+        except UserError as why:
+            log.say(f"judged by what was logged alone: {why}")
+    diagnosis = diagnose(course)
+    write_json(folder / "doctor.json", diagnosis.to_json())
+    return diagnosis
+
+
 def report(
     run: str | Path | Result, *, out: str | Path | None = None, device: str | None = None, quiet: bool = False
 ) -> Path:
@@ -90,9 +124,85 @@ def search(
     html: str | Path | None = None,
     device: str | None = None,
     quiet: bool = False,
-) -> Any:
-    """The k items of a run's data that its encoder finds most alike to each query."""
-    raise NotImplementedError
+    skipped: dict[str, str] | None = None,
+) -> list[Found]:
+    """The k items of a run's data, train and test together, that its encoder finds most alike to each query.
+
+    run:     its folder, or what `train` or `fit` returned (the way for an encoder or data of your own).
+    query:   a photo: its file, a PIL image, an array or tensor (H, W, C) or (C, H, W); many, in any form that `train`
+             takes; the key of an item, or an ending that no other key has; or h itself, (D,). A file comes before an
+             item of the same name, and an item is not found for itself.
+    html:    a page to write, with pictures of the first 100 queries and of what was found.
+    skipped: filled with key -> reason of the queries that could not be read.
+    RUN/index is built by the first search, and anew when the encoder or the data has changed since. Where the data
+    cannot be had any more it serves as it is, without pictures.
+    Raises UserError when k is larger than the set, or RUN/index is that of another run.
+    """
+    log, where = Log(quiet=quiet), find_device(device)
+    folder = run.folder if isinstance(run, Result) else Path(run)
+    about, place = read_run(folder), folder / "index"
+    encoder: nn.Module
+    if isinstance(run, Result):
+        encoder, view = run.method.encoder.eval().to(where), run.run.test_view
+    else:
+        encoder, view = load_encoder(folder, where), rebuild(about["run"]["test_view"])
+        warn_unfinished(folder, log)
+    embed, views = model(encoder), view()
+
+    # The query comes first: a wrong one is told before an index is built.
+    skipped = {} if skipped is None else skipped
+    asked, seen = as_vector(query), None
+    if asked is None and (seen := as_photos(query, **reading(about["run"]))):
+        asked = features(embed, seen, views, device=where, workers=readers(seen), skipped=skipped)
+        if skipped:
+            reasons = "; ".join(few((f"{key}: {reason}" for key, reason in skipped.items()), 9))
+            log.say(f"left out as unreadable: {len(skipped):,} of {len(seen):,} queries ({reasons})")
+    source, gone = all_items(run, about["run"])
+    if source and asked is None and not place.exists():
+        find_key(str(query), [source.key(i) for i in range(len(source))])
+
+    broken: dict[str, str] = {}
+    settings = json.dumps([about["run"], about["data"]]).encode()
+    stamp = Stamp(
+        run=blake2b(settings, digest_size=8).hexdigest(),
+        model=f"{digest(encoder)} {describe(view)}",
+        data=source.fingerprint() if source else None,
+    )
+    workers = readers(source) if source else 0
+    index = open_index(place, stamp, embed, source, views, log, device=where, workers=workers, skipped=broken)
+    if index is None:
+        raise UserError(gone)
+    if gone:
+        log.say(f"the data cannot be had, so {place} serves as it is, without pictures: {gone}")
+    if broken:
+        write_skipped(folder / "skipped.csv", broken)
+        total = len(index) + len(broken)
+        log.say(f"left out as unreadable: {len(broken):,} of {total:,} items, see {folder / 'skipped.csv'}")
+
+    row = None
+    if asked is None:
+        row, asked = index.item(find_key(str(query), index.keys))
+    found = index.search(asked, k, row)
+    if html is not None:
+        names, near = [one.query for one in found[:SHOWN]], [key for one in found[:SHOWN] for key in one.keys]
+        items = pictures(source, near + names) if source else {}
+        queries = pictures(seen, names) if seen else items
+        note = f"The {k} most alike of {len(index):,} items, by the cosine of their embeddings."
+        note += "" if source else f" Without pictures of them, for the data cannot be had: {gone}."
+        write_found(Path(html), f"Search in {folder.resolve().name}", note, found, queries, items)
+    return found
+
+
+def all_items(run: str | Path | Result, about: Mapping[str, Any]) -> tuple[Source | None, str]:
+    """All that a run learned from and is measured on, as one source; None and the reason where it cannot be had."""
+    try:
+        if isinstance(run, Result):
+            parts = {"train": run.run.data, "test": run.run.test}
+        else:
+            parts = {"train": rebuild(about["data"]), "test": about["test"] and rebuild(about["test"])}
+        return joined({name: make() for name, make in parts.items() if make}), ""
+    except UserError as reason:
+        return None, str(reason)
 
 
 def export(
@@ -103,5 +213,25 @@ def export(
     head: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Write a run's encoder in another format, load it again and compare. Returns the path."""
-    raise NotImplementedError
+    """Write a run's encoder for use elsewhere, load it again as is done there, and compare. Returns the new folder.
+
+    run:  its folder, whose data may be gone, or what `train` or `fit` returned (the way for an encoder of your own).
+    to:   safetensors, torchvision, timm, onnx, torch-export or huggingface.
+    out:  a folder; None is RUN/export-FORMAT.  head: add the method's projection, h -> z.
+    Raises UserError on what the format cannot hold and as `export_encoder` does.
+    """
+    log = Log(quiet=quiet)
+    encoder: nn.Module
+    method: Method | None
+    if isinstance(run, Result):
+        folder, encoder, method = run.folder, run.method.encoder, run.method
+    elif head:
+        folder = Path(run)
+        parts = {k: v for k, v in read_run(folder)["run"].items() if k in ("encoder", "method", "batchnorm")}
+        method = trained(Run.from_json(parts, data=None), folder)  # what has weights: the rest may be gone
+        encoder = method.encoder
+    else:
+        folder, encoder, method = Path(run), load_encoder(run), None
+    warn_unfinished(folder, log)
+    place = None if out is None else Path(out)
+    return export_encoder(folder, encoder, to, out=place, method=method if head else None, log=log)

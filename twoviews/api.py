@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from . import calls
 from .after import warn_unfinished
 from .build import find_device, readers, sources, trained
-from .checkpoint import load_encoder, read_run
+from .checkpoint import digest, load_encoder, read_run, reading
 from .data.image import photos
 from .data.views import VIEWS
 from .encoders import ENCODERS
@@ -55,12 +52,14 @@ def train(
     device: str | None = None,
     fresh: bool = False,
     quiet: bool = False,
+    stop_when_ill: bool = False,
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Result:
     """Train an encoder on photos and measure it; goes on where an earlier call was stopped.
 
     data:     a folder, archive, Parquet or NumPy file, array, torch Dataset or Hugging Face dataset.
+    stop_when_ill: end the training when the doctor finds the run ill.
     settings: changes to the recipe by name, as {"method.temperature": 0.2}; those without a dot also as keywords.
     >>> twoviews.train("photos/", epochs=50, method="moco", settings={"method.queue": 4096})
     """
@@ -77,7 +76,16 @@ def train(
     name = recipe if recipe != "auto" else calls.name(run.method).lower()
     say = (f"chosen: {explain(run)}; change any with KEY=VALUE",)
     place = out or Path("runs") / f"{stem(data)}-{name}"
-    return fit(run, place, device=device, fresh=fresh, quiet=quiet, say=say, number=out is None)
+    return fit(
+        run,
+        place,
+        device=device,
+        fresh=fresh,
+        quiet=quiet,
+        say=say,
+        number=out is None,
+        stop_when_ill=stop_when_ill,
+    )
 
 
 def demo(
@@ -188,12 +196,6 @@ def evaluate(
     return measure(setup, method, source, test, where, log, probe=probe)
 
 
-def reading(about: Mapping[str, Any]) -> dict[str, Any]:
-    """How a run's encoder wants photos read, from its run.json."""
-    channels = about["encoder"].get("channels")
-    return {"channels": channels, "max_side": about["data"].get("max_side")}
-
-
 def catalogue(what: str) -> Iterator[str]:
     """What can be chosen of one kind, a line each: settings with their defaults, or what a recipe is."""
     if what not in LISTS:
@@ -205,14 +207,6 @@ def catalogue(what: str) -> Iterator[str]:
             yield f"{name:16} {', '.join(f'{k}={v!r}' for k, v in calls.knobs(call).items())}"
     if what == "encoders":
         yield f"{'timm:NAME':16} any model of timm, where it is installed"
-
-
-def digest(module: torch.nn.Module) -> str:
-    """A short hash of a module's weights."""
-    out = hashlib.blake2b(digest_size=8)
-    for name, tensor in module.state_dict().items():
-        out.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return out.hexdigest()
 
 
 def stem(data: Any) -> str:

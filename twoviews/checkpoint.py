@@ -8,10 +8,11 @@ RUN/encoder.safetensors                             the finished encoder alone, 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .calls import accepts, rebuild
+from .calls import PACKAGE, accepts, rebuild
 from .errors import UserError
 
 KEEP = 2  # the last checkpoint and the one before
@@ -40,10 +41,10 @@ def save(folder: Path, step: int, method: nn.Module, state: dict[str, Any]) -> P
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            save_file(_tensors(method), temporary / "method.safetensors")
+            save_file(tensors(method), temporary / "method.safetensors")
             torch.save(state, temporary / "state.pt")
             for file in temporary.iterdir():
-                _sync(file)
+                sync(file)
             if final.exists():
                 shutil.rmtree(final)
             os.replace(temporary, final)
@@ -60,8 +61,8 @@ def save_encoder(folder: Path, encoder: nn.Module) -> Path:
     final = folder / "encoder.safetensors"
     with writing(final):
         temporary = final.with_suffix(".tmp")
-        save_file(_tensors(encoder), temporary)
-        _sync(temporary)
+        save_file(tensors(encoder), temporary)
+        sync(temporary)
         os.replace(temporary, final)
     return final
 
@@ -90,21 +91,55 @@ def load(checkpoint: Path, method: nn.Module) -> dict[str, Any]:
 def load_encoder(run: str | Path, device: str | torch.device = "cpu", encoder: nn.Module | None = None) -> nn.Module:
     """The encoder of a run's folder in eval mode: the finished one, else that of the last checkpoint.
 
+    run:     the folder of a run, or what `twoviews export --to huggingface` wrote.
     encoder: the module to fill, for one of your own; twoviews' are built from the run's settings.
-    Raises UserError when the folder is not a run or holds no weights yet.
+    Raises UserError when the folder is neither or holds no weights yet.
     """
     run = Path(run)
-    description = read_run(run)["run"]["encoder"]
+    config = exported(run)
+    description = config["encoder"] if config else read_run(run)["run"]["encoder"]
     if encoder is None:
         encoder = unfetched(rebuild(description))()
-    if (run / "encoder.safetensors").exists():
-        fill(encoder, load_file(run / "encoder.safetensors"), str(run))
+    if config:
+        found = weights(run / "model.safetensors")
+        found = part(found, "encoder.") if "method" in config else found
+    elif (run / "encoder.safetensors").exists():
+        found = weights(run / "encoder.safetensors")
     elif steps(run):
-        tensors = load_file(steps(run)[-1] / "method.safetensors")
-        fill(encoder, {k.removeprefix("encoder."): v for k, v in tensors.items() if k.startswith("encoder.")}, str(run))
+        found = part(weights(steps(run)[-1] / "method.safetensors"), "encoder.")
     else:
         raise UserError(f"{run} has no weights yet: its training has not reached the first checkpoint")
+    fill(encoder, found, str(run))
     return encoder.eval().to(device)
+
+
+def exported(folder: Path) -> dict[str, Any] | None:
+    """What config.json holds in a folder exported to huggingface; None for a run or a folder without it.
+
+    Raises UserError when something else wrote it.
+    """
+    path = folder / "config.json"
+    if (folder / "run.json").exists() or not path.exists():
+        return None
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError):
+        config = None
+    if not isinstance(config, dict) or config.get("library_name") != PACKAGE or "encoder" not in config:
+        raise UserError(f"{folder} is neither a run nor an encoder that {PACKAGE} exported to huggingface")
+    return config
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file. Raises UserError when it cannot be read."""
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be read ({one_line(error)})") from None
+
+
+def part(found: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
 
 
 def unfetched(encoder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
@@ -123,6 +158,21 @@ def read_run(run: str | Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({one_line(error)})") from None
+
+
+def reading(about: Mapping[str, Any]) -> dict[str, Any]:
+    """How a run's encoder wants photos read, from what its run.json says of the run: settings of `photos`."""
+    data = about["data"]
+    more = {"range16": tuple(data["range16"])} if "range16" in data else {}
+    return {"channels": about["encoder"].get("channels"), "max_side": data.get("max_side"), **more}
+
+
+def digest(module: nn.Module) -> str:
+    """A short hash of a module's weights."""
+    out = hashlib.blake2b(digest_size=8)
+    for name, tensor in module.state_dict().items():
+        out.update(name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return out.hexdigest()
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
@@ -153,11 +203,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
+def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state as safetensors can hold it: on the CPU, contiguous, nothing shared."""
     return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}  # tied weights twice
 
 
-def _sync(file: Path) -> None:
+def sync(file: Path) -> None:
+    """Wait until a file is on the disk, and let others read it."""
     file.chmod(0o644)  # safetensors writes files that only their owner can read
     with file.open("rb") as f:
         os.fsync(f.fileno())

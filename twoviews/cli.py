@@ -44,6 +44,7 @@ def train(
     labels: Labels = None,
     device: Device = None,
     fresh: Annotated[bool, typer.Option(help="Throw away what the folder holds and start over.")] = False,
+    stop_when_ill: Annotated[bool, typer.Option(help="End the training when the doctor finds the run ill.")] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train an encoder on photos and measure it.
@@ -54,7 +55,15 @@ def train(
     from .api import train
 
     result = train(
-        data, recipe=recipe, out=out, labels=labels, device=device, fresh=fresh, quiet=quiet, settings=pairs(settings)
+        data,
+        recipe=recipe,
+        out=out,
+        labels=labels,
+        device=device,
+        fresh=fresh,
+        quiet=quiet,
+        stop_when_ill=stop_when_ill,
+        settings=pairs(settings),
     )
     if result.rank == 0:
         show(result)
@@ -137,9 +146,21 @@ def doctor(
 ) -> None:
     """Is the run healthy? Says what is wrong, by which evidence, and what to do.
 
-    Exit code 0: healthy, 1: watch it, 2: ill; 3: no diagnosis could be made.
+    Exit code 0: healthy, 1: watch it, 2: ill, 3: there is nothing to judge by.
     """
-    raise NotImplementedError
+    from .after import doctor
+
+    try:
+        diagnosis = doctor(run, device=device, quiet=quiet or json)
+    except UserError as error:
+        fail(str(error), 3)
+    if json:
+        import json as j
+
+        print(j.dumps(diagnosis.to_json(), indent=2))
+    else:
+        print("\n".join(diagnosis.lines()))
+    raise typer.Exit(diagnosis.code)
 
 
 @app.command(epilog="**Example:** `twoviews report runs/photos-simclr`")
@@ -176,8 +197,23 @@ def search(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find the items of a run's data that look most alike to a photo, to the eye of its encoder."""
-    raise NotImplementedError
+    """Find the items of a run's data that look most alike to a photo, to the eye of its encoder.
+
+    The id of an item is its path in the data, or an ending of it, as `cat/0012.jpg`; a file of that name comes first.
+    """
+    from .after import search
+
+    skipped: dict[str, str] = {}
+    found = search(run, query, k=k, html=html, device=device, quiet=quiet, skipped=skipped)
+    if json:
+        import json as j
+
+        results = [one.to_json() for one in found]
+        print(j.dumps({"run": str(run), "k": k, "results": results, "skipped": skipped}, indent=2))
+    else:
+        print("\n\n".join("\n".join(one.lines()) for one in found))
+    if html and not quiet:
+        print(html, file=sys.stderr)
 
 
 @app.command(
@@ -239,6 +275,8 @@ def demo(
 def show(result: Any) -> None:
     if result.table:
         print_table(result.table)
+    if result.diagnosis:
+        print(f"doctor    {result.diagnosis.verdict}. {result.diagnosis.sentence}")
     print(f"encoder   {result.folder / 'encoder.safetensors'}")
     print(f"page      {result.folder / 'index.html'}")
     print(f"embed     twoviews embed {result.folder} DATA -o embeddings.parquet")

@@ -15,27 +15,34 @@ from .build import build, describe, find_device, make_loader, make_optimizer, re
 from .checkpoint import save_encoder
 from .data.dice import Dice
 from .data.loader import collate
+from .doctor.checkup import checkup
+from .doctor.course import read_course
+from .doctor.diagnosis import Diagnosis
+from .doctor.rules import diagnose
+from .doctor.watch import Watch
 from .errors import BrokenItem, UserError
 from .evaluate.embed import features, model
 from .evaluate.knn import knn
+from .evaluate.leak import copies, siblings
 from .evaluate.measure import Table, evaluate
 from .folder import free_folder, locked, open_folder, refuse_another, write_json, write_skipped
 from .log import Log
 from .report.page import write_page
 from .run import Run
 from .train import DTYPES, train
-from .types import Method, Source
+from .types import Features, Method, Source
 
 
 @dataclass
 class Result:
-    """What `fit` leaves: the run's folder, the method with its trained encoder, and the measures on rank 0."""
+    """What `fit` leaves: the folder, the method with its trained encoder, on rank 0 the measures and the diagnosis."""
 
     folder: Path
     run: Run
     method: Method
     table: Table | None
     rank: int = 0
+    diagnosis: Diagnosis | None = None
 
 
 def fit(
@@ -47,12 +54,15 @@ def fit(
     quiet: bool = False,
     say: tuple[str, ...] = (),
     number: bool = False,
+    stop_when_ill: bool = False,
 ) -> Result:
     """Train a run in the folder `out` and measure it there; goes on where an earlier call was stopped.
 
     fresh:  throw away what the folder holds.  say: lines to print first, such as what was chosen and why.
     number: where `out` holds another run, take out-2, out-3 ... instead of refusing.
-    Raises UserError on anything a user can mend, TrainingError when the loss is not finite, Interrupted on a signal.
+    stop_when_ill: end the training when the doctor has called the run ill twice in a row.
+    Raises UserError on anything a user can mend, TrainingError when the loss is not finite or the run is stopped as
+    ill, Interrupted on a signal.
     """
     with dist.launched(find_device(device)) as where:
         leads = dist.rank() == 0
@@ -83,6 +93,8 @@ def fit(
                     log.say(
                         f"{len(loader.skipped):,} of {len(source):,} items could not be read; see skipped.csv there"
                     )
+                doctor = Watch(folder, log.say, stop_when_ill)
+                log.listeners += [doctor.see] if leads else []
                 train(
                     method,
                     loader,
@@ -96,6 +108,7 @@ def fit(
                     folder=folder,
                     log=log,
                     every_epoch=watch(run, method, source, test, where),
+                    stop=doctor.reason,
                 )
                 result = Result(folder, run, method, None, dist.rank())
                 if leads:
@@ -111,14 +124,19 @@ def finish(
     out = result.folder
     save_encoder(out, result.method.encoder)
     verdict = ""
+    keep: list[Features] = []
+    write_json(out / "checkup.json", look(result.run, result.method, source, test, device))
     try:
-        result.table = measure(result.run, result.method, source, test, device, log, skipped=skipped)
-        write_json(out / "evaluation.json", result.table.to_json())
+        result.table = measure(result.run, result.method, source, test, device, log, skipped=skipped, keep=keep)
+        leak = known_items(source, test, keep)
+        write_json(out / "evaluation.json", {**result.table.to_json(), "leak": leak})
         verdict = result.table.verdict
     except UserError as why:
         verdict = f"Not measured: {why}"
         log.say(verdict)
     write_skipped(out / "skipped.csv", skipped)
+    result.diagnosis = diagnose(read_course(out))
+    write_json(out / "doctor.json", result.diagnosis.to_json())
     write_page(
         out,
         title=f"{type(result.method).__name__} on {source.name}",
@@ -139,6 +157,7 @@ def measure(
     *,
     probe: dict[str, Any] | None = None,
     skipped: dict[str, str] | None = None,
+    keep: list[Features] | None = None,
 ) -> Table:
     """A trained method beside chance, raw pixels and its encoder before training. probe: settings of the kNN."""
     precision = None if run.precision == "fp32" else DTYPES[run.precision]
@@ -157,25 +176,59 @@ def measure(
             settings={"knn": {"k": neighbours(source)} | (probe or {})},
             workers=readers(source),
             skipped=skipped,
+            keep=keep,
         )
 
 
 def watch(
     run: Run, method: Method, source: Source, test: Source, device: torch.device
-) -> Callable[[int], dict[str, Any]] | None:
-    """kNN accuracy on the test items every `run.watch` epochs, for a curve; nothing is chosen by it."""
-    if not run.watch or any(s.labels is None or len(set(s.labels[s.labels >= 0])) < 2 for s in (source, test)):
-        return None
+) -> Callable[[int], dict[str, Any]]:
+    """What is looked at between epochs: a checkup after 1, 2, 4, 8 ... of them; kNN accuracy every `run.watch`.
+
+    Nothing is chosen by either.
+    """
     view, k = run.test_view(), neighbours(source)
+    labelled = all(s.labels is not None and len(set(s.labels[s.labels >= 0])) > 1 for s in (source, test))
 
     def check(epoch: int) -> dict[str, Any]:
-        if epoch % run.watch:
-            return {}
-        parts = (features(model(method.encoder), s, view, device=device, workers=readers(s)) for s in (source, test))
-        learn, judge = parts
-        return {"epoch": epoch, "knn": knn(learn, judge, k=k).value}
+        values: dict[str, Any] = {}
+        if epoch & (epoch - 1) == 0:
+            values["checkup"] = {k: v for k, v in look(run, method, source, test, device).items() if k not in "hz"}
+        if run.watch and labelled and epoch % run.watch == 0:
+            sides = (
+                features(model(method.encoder), s, view, device=device, workers=readers(s)) for s in (source, test)
+            )
+            learn, judge = sides
+            values["knn"] = knn(learn, judge, k=k).value
+        return {"epoch": epoch, **values} if values else {}
 
     return check
+
+
+def look(run: Run, method: Method, source: Source, test: Source, device: torch.device) -> dict[str, Any]:
+    """A `checkup` with a run's own views and batches."""
+    return checkup(
+        method,
+        source,
+        test,
+        run.views(),
+        run.test_view(),
+        batch_size=run.batch_size // (run.accumulate * dist.world()),
+        groups=run.batchnorm if isinstance(run.batchnorm, int) else 1,
+        seed=run.seed,
+        device=device,
+        workers=readers(test),
+    )
+
+
+def known_items(source: Source, test: Source, seen: list[Features]) -> dict[str, Any]:
+    """What the test items share with the training items: pixels, and names of one original where that helps kNN."""
+    found: dict[str, Any] = {}
+    if same := copies(source, test):
+        found["copies"] = same.to_json()
+    if seen and (family := siblings(seen[0], seen[1], k=neighbours(source))):
+        found["siblings"] = family.to_json()
+    return found
 
 
 def neighbours(source: Source) -> int:

@@ -32,10 +32,13 @@ class Log:
         self.folder, self.quiet = folder, quiet
         self.sinks = [_sink(name, folder) for name in loggers] if folder else []
         self.file = (folder / "metrics.jsonl").open("a", buffering=1) if folder else None
+        self.listeners: list[Callable[[int, Mapping[str, Any]], None]] = []  # called with each line of metrics
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
         if self.file:
             self.file.write(json.dumps({"step": step, **values}) + "\n")
+        for listen in self.listeners:
+            listen(step, values)
         numbers = {k: v for k, v in values.items() if isinstance(v, int | float)}
         for write, _ in self.sinks:
             write(step, numbers)

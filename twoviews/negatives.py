@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -27,6 +29,12 @@ class Queue(nn.Module):
         self.register_buffer("memory", normalize(torch.randn(size, dim), dim=1))  # (K, D)
         self.place = 0  # where the next key goes
         self.filled = 0
+        self.rows = 0  # of the last push
+
+    @property
+    def age(self) -> float:
+        """Pushes since the oldest key came in."""
+        return math.ceil(self.filled / self.rows) if self.rows else 0
 
     @property
     def keys(self) -> Tensor:
@@ -36,7 +44,7 @@ class Queue(nn.Module):
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:
         """Store (B, D); the oldest B make room."""
-        size = len(self.memory)
+        size, self.rows = len(self.memory), len(keys)
         keys = keys[-size:].to(self.memory.dtype)
         head = min(len(keys), size - self.place)
         self.memory[self.place : self.place + head] = keys[:head]

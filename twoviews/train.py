@@ -17,12 +17,13 @@ from typing import Any, Protocol
 
 import torch
 
-from . import checkpoint, dist
+from . import checkpoint, diagnostics, dist
 from .errors import TrainingError, UserError
 from .log import Log
-from .types import Batch, Method
+from .types import Batch, Method, Out
 
 CHECKPOINT_SECONDS = 20.0  # write one this often, but never spend more than a twentieth of the time on it
+LOOK = 20  # steps between two looks at the embeddings; a look costs less than a tenth of a step
 MEND = ": lower the learning rate, raise the temperature or use precision=fp32, in a new folder or with --fresh"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,6 +43,10 @@ class Interrupted(Exception):
         self.step, self.signum = step, signum
 
 
+class Stopped(TrainingError):
+    """`stop` gave a reason: a checkpoint is written and the run can go on."""
+
+
 def train(
     method: Method,
     batches: Batches,
@@ -56,14 +61,16 @@ def train(
     folder: Path | None = None,
     log: Log | None = None,
     every_epoch: Callable[[int], dict[str, Any]] | None = None,
+    stop: Callable[[], str | None] | None = None,
 ) -> int:
     """Train `method` in place, going on from the last checkpoint in `folder`. Returns the steps done.
 
     schedule:    (step, steps) -> factor of each group's learning rate.
     clip:        largest gradient norm over all parameters; None: no clipping.
     every_epoch: called with the number of epochs done; what it returns is logged. Runs on rank 0.
-    Raises TrainingError on a loss that is not finite (names the step), Interrupted on a signal, UserError on a
-    precision that is unknown.
+    stop:        asked after each step on rank 0; a reason ends the training.
+    Raises TrainingError on a loss that is not finite (names the step), Stopped with the reason that `stop` gave,
+    Interrupted on a signal, UserError on a precision that is unknown.
     """
     if precision not in DTYPES:
         raise UserError(f"precision must be one of {', '.join(DTYPES)}, got '{precision}'")
@@ -94,6 +101,7 @@ def train(
                 torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + dist.rank()) % 2**63)
                 for group, lr in zip(optimizer.param_groups, base_lr, strict=True):
                     group["lr"] = lr * schedule(step, total)
+                look = Look(parameters) if meter.looks(step + 1) else None
                 for micro in range(batches.accumulate):
                     batch = next(stream)
                     last = micro == batches.accumulate - 1
@@ -103,6 +111,8 @@ def train(
                         scaler.scale(out.loss / batches.accumulate).backward()
                     method.after_batch(out)
                     meter.add(step + 1, out.loss, out.logs, len(batch.ids))
+                if look:
+                    look.at_gradients(out, batch, scaler.get_scale())
                 if clip is not None:
                     scaler.unscale_(optimizer)
                     torch.nn.utils.clip_grad_norm_(parameters, clip)
@@ -111,10 +121,13 @@ def train(
                 optimizer.zero_grad(set_to_none=True)
                 method.after_step()
                 step += 1
-                meter.report(step, optimizer.param_groups[0]["lr"], bar)
+                meter.report(step, optimizer.param_groups[0]["lr"], bar, look.numbers() if look else {})
 
-                if dist.any_rank(bool(caught)):
+                reason = stop() if stop and dist.rank() == 0 else None
+                if dist.any_rank(bool(caught) or reason is not None):
                     save()
+                    if reason is not None:
+                        raise Stopped(f"stopped at step {step:,} of {total:,}, for the run is ill: {reason}")
                     raise Interrupted(step, caught[0] if caught else signal.SIGTERM)
                 if time.monotonic() > due:
                     begun = time.monotonic()
@@ -154,6 +167,12 @@ class Meter:
         self.waited = 0.0
         self.begun = time.monotonic()
 
+    def looks(self, step: int) -> bool:
+        """Whether to look at the embeddings: on rank 0 at steps 1, 2, 4 ... 16 and every 20th, more in a short run."""
+        every = max(1, min(LOOK, self.total // 50))
+        early = step < every and step & (step - 1) == 0
+        return dist.rank() == 0 and (step % every == 0 or early or step == self.total)
+
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
             begun = time.monotonic()
@@ -174,10 +193,11 @@ class Meter:
 
     def raise_if_bad(self) -> None:
         if self.first_bad.isfinite():
+            self.log.metrics(int(self.first_bad), {"not_finite": int(self.first_bad)})
             raise TrainingError(f"the loss is not finite at step {int(self.first_bad)}{MEND}")
 
-    def report(self, step: int, lr: float, bar: Callable[..., None]) -> None:
-        if step % self.every and step != self.total:
+    def report(self, step: int, lr: float, bar: Callable[..., None], seen: dict[str, float]) -> None:
+        if step % self.every and step != self.total and not seen:
             return
         self.raise_if_bad()
         seconds = max(time.monotonic() - self.begun, 1e-9)
@@ -185,11 +205,36 @@ class Meter:
         rate, wait = self.items / seconds, self.waited / seconds
         values = {"loss": loss, "lr": lr, "items_per_second": round(rate, 1), "data_wait": round(wait, 4)}
         values |= {name: float(dist.mean(value)) / self.count for name, value in self.logs.items()}
-        self.log.metrics(step, values)
+        self.log.metrics(step, values | seen)
         bar(step, note=f"loss {loss:.3f}  {rate:,.0f} items/s  data wait {wait:.0%}")
         self.loss = torch.zeros_like(self.loss)
         self.logs, self.items, self.count, self.waited = {}, 0, 0, 0.0
         self.begun = time.monotonic()
+
+
+class Look:
+    """One step seen closely: the embeddings, the norm of the gradient, how far the weights move."""
+
+    def __init__(self, parameters: list[torch.Tensor]):
+        self.parameters = parameters
+        self.before = [p.detach().clone() for p in parameters]
+        self.seen: dict[str, torch.Tensor] = {}
+
+    def at_gradients(self, out: Out, batch: Batch, scale: float) -> None:
+        """After the last backward of the step. scale: what fp16 multiplies the loss with."""
+        self.seen = diagnostics.observe(out, batch.labels)
+        self.seen["gradient"] = _norm([p.grad for p in self.parameters if p.grad is not None]) / scale
+
+    def numbers(self) -> dict[str, float]:
+        """After the step. `update` is the length of the step over that of the weights."""
+        after = [p.detach() for p in self.parameters]
+        self.seen["update"] = _norm(torch._foreach_sub(after, self.before)) / _norm(self.before)
+        values = torch.stack([v.double() for v in self.seen.values()]).tolist()  # the device is waited for once
+        return {name: float(f"{value:.6g}") for name, value in zip(self.seen, values, strict=True)}
+
+
+def _norm(tensors: list[torch.Tensor] | tuple[torch.Tensor, ...]) -> torch.Tensor:
+    return torch.stack(torch._foreach_norm(tensors)).norm()
 
 
 @contextmanager

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+from torch import Tensor
 
 from ..errors import BrokenItem
 from .decode import Native
@@ -21,6 +22,7 @@ from .listing import few
 SLAB = 1024  # images in flight at once; only their descriptions are held
 TASK = 16  # images a thread takes at once: for small ones a task each costs more than the decoding
 DIGEST = 16  # bytes
+T = TypeVar("T")
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Report:
     channels:   of every image as the source gives it.
     range16:    least and largest value of all 16-bit images, None when there are none.
     duplicates: groups of keys whose decoded pixels are all equal.
+    in_train:   of each other split, images whose decoded pixels lie in the split `train` too; None without both.
     labels:     images of each class, or None; `unlabelled` counts the rest.
     bytes:      of the files or arrays.
     """
@@ -51,6 +54,7 @@ class Report:
     channels: int
     range16: tuple[int, int] | None
     duplicates: list[list[str]]
+    in_train: dict[str, int] | None
     labels: dict[str, int] | None
     unlabelled: int
     bytes: int
@@ -82,6 +86,9 @@ class Report:
         extra = sum(len(group) - 1 for group in self.duplicates)
         out.append(f"duplicates {extra:,} images have the very pixels of another")
         out += [f"  {text}" for text in few([" = ".join(few(g, 4)) for g in self.duplicates], most)]
+        for split, count in (self.in_train or {}).items():
+            what = "no image of it has" if not count else f"{count:,} of its images have"
+            out.append(f"{split:<10} {what} the very pixels of one in train")
         out.append(f"broken     {len(self.broken):,} images cannot be read")
         out += [f"  {text}" for text in few([f"{key}: {reason}" for key, reason in self.broken], most)]
         return out
@@ -102,16 +109,16 @@ def check(
     digests = np.zeros((n, DIGEST), np.uint8)
     range16: tuple[int, int] | None = None
     total = 0
-    for index, found in enumerate(_inspect(source, workers or os.cpu_count() or 1)):
+    for index, found in enumerate(_inspect(source, workers)):
         if isinstance(found, BrokenItem):
             broken.append((source.key(index), str(found)))
         else:
-            native, digest, size = found
+            native, hashed, size = found
             formats[native.format] += 1
             modes[native.mode] += 1
             depths[native.depth] += 1
             shapes[index] = native.width, native.height
-            digests[index] = np.frombuffer(digest, np.uint8)
+            digests[index] = np.frombuffer(hashed, np.uint8)
             total += size
             if native.low is not None and native.high is not None:
                 low, high = range16 or (native.low, native.high)
@@ -121,6 +128,7 @@ def check(
     good = np.flatnonzero(shapes[:, 0])
     sizes = Counter(map(tuple, shapes[good].tolist())).most_common(3)
     labels, unlabelled = _labels(source, good)
+    groups = _equal(digests, good)
     return Report(
         name=source.name,
         count=n,
@@ -134,7 +142,8 @@ def check(
         depths=dict(depths.most_common()),
         channels=source.channels,
         range16=range16,
-        duplicates=[[source.key(i) for i in group] for group in _equal(digests, good)],
+        duplicates=[[source.key(i) for i in group] for group in groups],
+        in_train=_in_train(source, groups),
         labels=labels,
         unlabelled=unlabelled,
         bytes=total,
@@ -142,23 +151,34 @@ def check(
     )
 
 
-def _inspect(source: ImageSource, workers: int) -> Iterator[BrokenItem | tuple[Native, bytes, int]]:
+def digest(pixels: Tensor) -> bytes:
+    """16 bytes by which equal images are recognised: of uint8 (C, H, W), shape and values."""
+    out = blake2b(repr(pixels.shape).encode(), digest_size=DIGEST)
+    out.update(pixels.numpy())  # type: ignore[arg-type]
+    return out.digest()
+
+
+def in_order(one: Callable[[int], T], count: int, workers: int | None = None) -> Iterator[T]:
+    """one(0), one(1) ... one(count - 1), computed by threads (None: one per core), few of them ahead."""
+
+    def some(start: int) -> list[T]:
+        return [one(index) for index in range(start, min(start + TASK, count))]
+
+    with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
+        for start in range(0, count, SLAB):
+            for found in pool.map(some, range(start, min(start + SLAB, count), TASK)):
+                yield from found
+
+
+def _inspect(source: ImageSource, workers: int | None) -> Iterator[BrokenItem | tuple[Native, bytes, int]]:
     def one(index: int) -> BrokenItem | tuple[Native, bytes, int]:
         try:
             pixels, native, size = source.inspect(index)
         except BrokenItem as broken:
             return broken
-        digest = blake2b(repr(pixels.shape).encode(), digest_size=DIGEST)
-        digest.update(pixels.numpy())  # type: ignore[arg-type]
-        return native, digest.digest(), size
+        return native, digest(pixels), size
 
-    def some(start: int) -> list[BrokenItem | tuple[Native, bytes, int]]:
-        return [one(index) for index in range(start, min(start + TASK, len(source)))]
-
-    with ThreadPoolExecutor(workers) as pool:
-        for start in range(0, len(source), SLAB):
-            for found in pool.map(some, range(start, min(start + SLAB, len(source)), TASK)):
-                yield from found
+    return in_order(one, len(source), workers)
 
 
 def _equal(digests: np.ndarray, good: np.ndarray) -> list[list[int]]:
@@ -169,6 +189,18 @@ def _equal(digests: np.ndarray, good: np.ndarray) -> list[list[int]]:
         if counts[which] > 1:
             groups[which].append(place)
     return list(groups.values())
+
+
+def _in_train(source: ImageSource, groups: list[list[int]]) -> dict[str, int] | None:
+    """Of each other split the images that lie in a group with one of train; None where there are not both."""
+    names, split = list(source.listing.splits), source.listing.split
+    if split is None or "train" not in names:
+        return None
+    split, train = split[source.index], names.index("train")
+    if train not in split or (split == train).all():
+        return None
+    counts = Counter(s for group in groups if train in split[group] for s in split[group].tolist())
+    return {name: counts[s] for s, name in enumerate(names) if s != train and s in split}
 
 
 def _labels(source: ImageSource, good: np.ndarray) -> tuple[dict[str, int] | None, int]:

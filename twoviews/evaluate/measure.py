@@ -45,6 +45,7 @@ def evaluate(
     precision: torch.dtype | None = None,
     progress: Progress | None = None,
     skipped: dict[str, str] | None = None,
+    keep: list[Features] | None = None,
 ) -> Table:
     """The table of an encoder beside chance and the baselines, under each probe.
 
@@ -55,6 +56,7 @@ def evaluate(
     pair:      (images, sizes, Dice) -> two random views, as `two_crops`. Used where there are no two classes to
                tell apart: the table then is of `retrieval`, over at most 2,000 items of test.
     precision: a dtype for autocast. The rest as in `measure` and `features_of`.
+    keep:      filled with the (train, test) features of h that were judged; stays empty for retrieval.
     Raises DataError when no item can be read, UserError without two classes or `pair`.
     """
     if test is train:
@@ -86,6 +88,8 @@ def evaluate(
     else:
         judge = read(test, len(train))
         rows = {name: (f, judge[name]) for name, f in learn.items()}
+    if keep is not None:
+        keep.extend(rows[H])
     if project is not None:
         a, b = rows[H]
         rows[Z] = (_of_z(a), _of_z(b))

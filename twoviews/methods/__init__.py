@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ..types import Method
+from .directclr import DirectCLR
 from .moco import MoCo, end_to_end, moco_v1
 from .simclr import SimCLR
 from .supervised import Supervised
@@ -12,5 +13,6 @@ METHODS: dict[str, Callable[..., Method]] = {
     "moco": MoCo,
     "moco_v1": moco_v1,
     "end_to_end": end_to_end,
+    "directclr": DirectCLR,
     "supervised": Supervised,
 }

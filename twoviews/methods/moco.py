@@ -9,16 +9,18 @@ He et al. 2020, arXiv:1911.05722 (v1).  Chen et al. 2020, arXiv:2003.04297 (v2: 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
-from ..dist import gather, shuffled
+from ..dist import gather, shuffled, world
 from ..ema import EMA
 from ..errors import UserError
 from ..heads import linear, mlp, unit
 from ..negatives import Queue
 from ..objectives.contrast import info_nce
-from ..types import Batch, Encoder, Method, Out
+from ..types import Batch, Contrast, Encoder, Method, Out
 
 
 class MoCo(Method):
@@ -62,13 +64,20 @@ class MoCo(Method):
             raise UserError(f"MoCo compares two views, got {len(batch.views)}: choose views=two_crops")
         x1, x2 = batch.views
         negatives = self.queue.keys if self.queue is not None else None
-        q, k = self.query(x1), self.key(x2)
+        h = self.encoder(x1)
+        q, k = self.project(h), self.key(x2)
         loss, keys = info_nce(q, k, negatives, self.temperature), k
         if self.symmetric:
             q2, k2 = self.query(x2), self.key(x1)
             loss = (loss + info_nce(q2, k2, negatives, self.temperature)) / 2
             keys = torch.cat([k, k2])
-        return Out(loss, z=q, memory=keys.detach())
+        return Out(loss, z=q, memory=keys.detach(), h=h, contrast=self.contrast(k, negatives))
+
+    def contrast(self, k: Tensor, negatives: Tensor | None) -> Contrast:
+        """For diagnosis: what the loss compared the queries with."""
+        count = len(k) * world() - 1 if negatives is None else len(negatives)
+        age = None if self.queue is None else self.queue.age
+        return Contrast(k, negatives, self.temperature, math.log1p(count), age)
 
     def after_batch(self, out: Out) -> None:
         if self.queue is not None and out.memory is not None:

@@ -29,10 +29,11 @@ class Supervised(Method):
     def forward(self, batch: Batch) -> Out:
         if batch.labels is None:
             raise UserError("the method 'supervised' needs labels and the data has none; choose another method")
-        logits = self.project(self.encoder(torch.cat(batch.views)))  # (V*B, classes)
+        h = self.encoder(torch.cat(batch.views))  # (V*B, D)
+        logits = self.project(h)  # (V*B, classes)
         labels = batch.labels.repeat(len(batch.views))
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
         loss = cross_entropy(wide, labels, ignore_index=-1, label_smoothing=self.smoothing, reduction="sum")
         # The mean over the labelled rows of all ranks, of which DDP takes the mean over ranks.
         loss = loss * world() / total((labels >= 0).sum()).clamp(min=1)
-        return Out(loss, z=logits[: len(batch.ids)])
+        return Out(loss, z=logits[: len(batch.ids)], h=h[: len(batch.ids)])

@@ -1,4 +1,4 @@
-"""RUN/index.html: one self-contained page with the measures, what the method saw, the data and how to repeat it."""
+"""RUN/index.html: one self-contained page that shows what a run has come to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,121 @@ import torch
 from torch import Tensor
 
 from ..checkpoint import writing
+from ..errors import UserError
+from ..run import Run
+from ..types import Method, Source
+from . import about, atlas, curves, figures, measures, nearest, saw, spectra, verdict
+from .gallery import gallery
+from .groups import groups
+from .items import Items, collect
+from .parts import document, section
+from .record import Record, called, read_record
 
-STYLE = """
+STYLES = "".join(part.STYLE for part in (verdict, measures, curves, figures, saw, atlas, nearest, about))
+SAW = (
+    "Framed: a photo as it is. Beside it: views of it as training draws them. The method learns that they belong "
+    "together, so what differs between them is what it learns to overlook."
+)
+MAP = (
+    "Each point is {n} in the space of h, laid out flat by {how}. Point at one, or tap it, to see it; drag to zoom in, "
+    "double-click to zoom out. What lies together is alike to the encoder; how far apart the islands are says nothing."
+)
+NEAR = (
+    "One item of each {kind} in turn, drawn by the run's seed, and the eight others of {n} that are most alike to the "
+    "encoder, with their cosine similarity."
+)
+
+
+def write_report(
+    folder: Path,
+    run: Run,
+    method: Method,
+    source: Source,
+    test: Source,
+    *,
+    device: torch.device,
+    workers: int = 0,
+    out: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write a run's page to `out`, RUN/index.html where None, and return its path.
+
+    Reads run.json, and metrics.jsonl, evaluation.json, doctor.json, checkup.json and skipped.csv where they are there;
+    embeds at most 2,000 test items. progress: called with (items done, all items).
+    Raises UserError when the folder is not a run or the page cannot be written.
+    """
+    record = read_record(folder)
+    try:
+        items: Items | str = collect(run, method, test, device, workers, progress)
+        if isinstance(items, Items) and len(items) < 2:
+            items = f"{items.infinite:,} of {len(items) + items.infinite:,} test embeddings are not finite."
+    except UserError as why:  # the rest of the page is worth having
+        items = f"The test items could not be shown: {why}"
+    sections = {
+        "Measures": section("measures", "How good is it?", measures.measures(record.evaluation)),
+        "Training": section("training", "Training", curves.curves(record), curves.lead([record])),
+        "Spectra": section("spectra", "Directions in use", *_spectra(record, items)),
+        "Views": section("views", "What the method saw", saw.views(run, source), SAW),
+        **_shown(items, run.seed),
+        "Data": section("data", "The data", about.data(record, source, test)),
+        "Repeat": section("repeat", "How to do it again", about.repeat(record)),
+    }
+    links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in sections)
+    body = f"<style>{STYLES}</style>{_head(record, method)}<nav>{links}</nav>{''.join(sections.values())}"
+    path = folder / "index.html" if out is None else out
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page = document(record.title, body, figures.scripts() + f"<script>{atlas.SCRIPT}</script>")
+        path.write_text(page, encoding="utf-8", errors="replace")  # the name of a folder may be no text
+    return path
+
+
+def _head(record: Record, method: Method) -> str:
+    """Title, what was trained for how long, and the verdict."""
+    run, steps = record.about["run"], [line["step"] for line in record.metrics]
+    encoder = f"{called(run, 'encoder')} encoder"
+    dim = getattr(method.encoder, "dim", None)
+    facts = [
+        f"{encoder}, {dim:,} dimensions" if isinstance(dim, int) else encoder,
+        f"{record.about['data'].get('items', 0):,} items",
+        f"{run.get('epochs')} epochs, {max(steps):,.0f} steps" if steps else f"{run.get('epochs')} epochs",
+    ]
+    said = "".join(f"<span>{html.escape(fact)}</span>" for fact in facts)
+    return f'<h1>{html.escape(record.title)}</h1><p class="dim stated">{said}</p>{verdict.verdict(record)}'
+
+
+def _spectra(record: Record, items: Items | str) -> tuple[str, str]:
+    if record.checkup is None and not isinstance(items, Items):
+        return f"<p>{html.escape(items)}</p>", ""
+    checkup = record.checkup or spectra.measured(items.features)  # type: ignore[union-attr]
+    return spectra.spectra(checkup), spectra.LEAD
+
+
+def _shown(items: Items | str, seed: int) -> dict[str, str]:
+    """The map and the neighbours, or why they are not there."""
+    if isinstance(items, str):
+        return {"Map": section("map", "The test items", f"<p>{html.escape(items)}</p>")}
+    sorted_by = groups(items)
+    drawn, how = atlas.atlas(items, sorted_by)
+    some = (
+        f"{len(items):,} of {items.total:,} test items" if len(items) < items.total else f"{items.total:,} test items"
+    )
+    left_out = {"could not be read": len(items.broken), "have embeddings that are not finite": items.infinite}
+    notes = "".join(f"<p>{count:,} items {why}.</p>" for why, count in left_out.items() if count)
+    near = NEAR.format(n=some, kind="cluster" if sorted_by.clusters else "class")
+    return {
+        "Map": section(
+            "map", "The test items as the encoder sees them", drawn + notes, MAP.format(n=f"one of {some}", how=how)
+        ),
+        "Neighbours": section(
+            "neighbours", "Nearest neighbours", gallery(nearest.nearest(items, sorted_by, seed)), near
+        ),
+    }
+
+
+# What follows is the page before this one.
+
+OLD_STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 52rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; margin-bottom: .2rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
@@ -46,7 +159,7 @@ def write_page(
     classes = f" in {len(data['classes'])} classes" if data.get("classes") else ", no labels"
     listed = " (see skipped.csv)" if skipped else ""
     page = f"""<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content="width=device-width">
-<title>{html.escape(title)}</title><style>{STYLE}</style><body>
+<title>{html.escape(title)}</title><style>{OLD_STYLE}</style><body>
 <h1>{html.escape(title)}</h1><p class=verdict>{html.escape(verdict)}</p>
 {_table(table)}
 <h2>What the method saw</h2><figure><img alt="views" src="{_picture(views)}">
@@ -100,8 +213,3 @@ def _picture(views: list[Tensor], most: int = 12) -> str:
 
 def _pairs(values: Mapping[str, Any]) -> str:
     return html.escape(", ".join(f"{k} {v}" for k, v in values.items() if v))
-
-
-def write_report(folder, run, method, source, test, *, device, workers=0, out=None, progress=None) -> Path:
-    """Collect and write a run's page."""
-    raise NotImplementedError

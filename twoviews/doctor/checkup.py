@@ -1,0 +1,158 @@
+"""A closer look than a training step allows: the trained network on held-out items, and three small experiments.
+
+spectra      of h and z over held-out items, in eval mode
+leak         do positives still match when view 2 is encoded in other company? If not, BatchNorm gives them away.
+views_apart  how far two views of one item lie apart in pixels, beside views of different items
+reads_labels does the loss change when labels are shuffled?
+"""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from ..data.dice import Dice
+from ..data.loader import collate
+from ..data.views import Views
+from ..diagnostics import effective_rank, matched, participation_ratio, spectrum, spread
+from ..dist import alone
+from ..errors import BrokenItem
+from ..evaluate.embed import features, model
+from ..types import Batch, Features, Method, Out, Source
+
+ITEMS = 1000  # held-out items whose spectra are taken
+ROWS = 256  # of a batch of the experiments, at most
+TURNS = 4  # quarters of a batch that the experiment on leaks looks at
+
+
+def checkup(
+    method: Method,
+    source: Source,
+    test: Source,
+    views: Views,
+    test_view: Views,
+    *,
+    batch_size: int,
+    groups: int = 1,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+) -> dict[str, Any]:
+    """What checkup.json holds: numbers by name, the spectra under "h" and "z".
+
+    views: makes the training views, test_view the one that is embedded. Nothing about `method` changes. Every
+    batch_size: rows of a micro-batch on one device, in `groups` of BatchNorm.
+    experiment that cannot be made (no projection, no comparison, too few items) is left out.
+    """
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:ITEMS])
+    project = None if type(method).project is Method.project else method.project
+    seen = features(model(method.encoder, project), test.subset(chosen), test_view, device=device, workers=workers)
+    out: dict[str, Any] = {"items": len(seen), **spectra(seen)}
+    with alone(), torch.no_grad():
+        out |= experiments(method, source, views, rows=min(batch_size, ROWS), groups=groups, seed=seed, device=device)
+    return out
+
+
+def spectra(seen: Features) -> dict[str, Any]:
+    """{"h": {dim, spectrum, rank, participation, spread}, "z": the same or None}; z as unit vectors."""
+    z = None if seen.z is None else normalize(seen.z, dim=1)
+    return {name: None if x is None else _spectrum(x) for name, x in (("h", seen.h), ("z", z))}
+
+
+def _spectrum(x: Tensor) -> dict[str, Any]:
+    return {
+        "dim": x.shape[1],
+        "spectrum": [_short(s) for s in spectrum(x).tolist()],
+        "rank": _short(effective_rank(x)),
+        "participation": _short(participation_ratio(x)),
+        "spread": _short(spread(x).mean()),
+    }
+
+
+def experiments(
+    method: Method, source: Source, views: Views, *, rows: int, groups: int, seed: int, device: torch.device | str
+) -> dict[str, float | bool]:
+    """views_apart, reads_labels, matched, matched_apart and leak, by a copy of `method` in training mode."""
+    items = np.random.default_rng(seed).permutation(len(source))[: 3 * rows].tolist()
+    images, items = _read(source, items)
+    rows = len(items) // 3 // groups * groups
+    if rows < 8:
+        return {}
+    ids = torch.tensor(items)
+    canvas, sizes = (x.to(device) for x in collate(images))
+    pair = views(canvas, sizes, Dice(seed, 0, ids.to(device)))
+    if len(pair) != 2 or pair[0].shape != pair[1].shape:
+        return {}
+    labels = None if source.labels is None else torch.from_numpy(source.labels[items]).to(device)
+    twin = copy.deepcopy(method).train().to(device)
+
+    def forward(views: list[Tensor], labels: Tensor | None) -> Out:
+        torch.manual_seed(seed)
+        return twin(Batch(views, ids[:rows].to(device), labels))
+
+    out: dict[str, float | bool] = {"views_apart": _short(_apart(*pair))}
+    own = None if labels is None else labels[:rows]
+    usual = forward([v[:rows] for v in pair], own)
+    if own is not None:
+        shuffled = [forward([v[:rows] for v in pair], other).loss for other in (own.roll(1), own.flip(0))]
+        out["reads_labels"] = not all(torch.equal(usual.loss, loss) for loss in shuffled)
+    if usual.contrast is not None:
+        same, apart = [], []
+        for turn in range(TURNS):
+            stay, mixed = _other_company(pair, rows, turn)
+            same.append(_matched(usual, stay))
+            apart.append(_matched(forward(mixed, own), stay))
+        a, b = sum(same) / TURNS, sum(apart) / TURNS
+        out |= {"matched": _short(a), "matched_apart": _short(b), "leak": _short(a - b)}
+    return out
+
+
+def _other_company(pair: list[Tensor], rows: int, turn: int) -> tuple[Tensor, list[Tensor]]:
+    """A quarter of the batch, and the batch with other items around it in view 1 and yet others in view 2.
+
+    What BatchNorm's statistics say about a batch then says nothing about who belongs to whom.
+    """
+    place = torch.randperm(rows, generator=torch.Generator().manual_seed(turn)).to(pair[0].device)
+    stay, go = place[: rows // 4], place[rows // 4 :]
+    one, two = (v[:rows].clone() for v in pair)
+    one[go] = pair[0][rows : rows + len(go)]
+    two[go] = pair[1][2 * rows : 2 * rows + len(go)]
+    return stay, [one, two]
+
+
+def _matched(out: Out, rows: Tensor) -> float:
+    """The share of some rows that find their positive, among the negatives that are the same in every company."""
+    assert out.contrast is not None
+    z, positive = (normalize(v.float(), dim=1)[rows] for v in (out.z, out.contrast.positive))
+    if out.contrast.negatives is None:
+        apart = torch.eye(len(z), dtype=torch.bool, device=z.device)
+        negatives = (z @ positive.T).masked_fill(apart, -torch.inf)
+    else:
+        negatives = z @ out.contrast.negatives.float().T
+    return float(matched((z * positive).sum(1), negatives))
+
+
+def _apart(a: Tensor, b: Tensor) -> float:
+    """Mean squared distance of two views of one item, over that of views of two items."""
+    others = (a - b.roll(1, 0)).square().mean()
+    return float((a - b).square().mean() / others.clamp_min(torch.finfo(others.dtype).tiny))
+
+
+def _read(source: Source, items: list[int]) -> tuple[list[Tensor], list[int]]:
+    """The readable ones of some items, and which they are."""
+    images, ids = [], []
+    for i in items:
+        with suppress(BrokenItem):
+            images.append(source.read(i))
+            ids.append(i)
+    return images, ids
+
+
+def _short(value: Any) -> float:
+    return float(f"{float(value):.6g}")

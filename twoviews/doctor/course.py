@@ -1,0 +1,110 @@
+"""The course of a run as the doctor reads it: what was logged, what the run is, what its checkups found."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ..checkpoint import read_run
+from ..errors import UserError
+
+EARLY, LATE = 0.2, 0.3  # shares of the looks that count as the beginning and as the end
+
+
+@dataclass
+class Course:
+    """looks: the records of metrics.jsonl that look at embeddings, by step.
+
+    about: run.json. checkup: the last one, {} where there was none. evaluation: evaluation.json, {} likewise.
+    step: the last one that was logged. bad: the step at which the loss was not finite.
+    """
+
+    about: Mapping[str, Any]
+    looks: list[Mapping[str, Any]] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    checkup: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, Any] = field(default_factory=dict)
+    step: int = 0
+    bad: int | None = None
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """One line of metrics.jsonl."""
+        self.step = record.get("step", self.step)
+        if "z_rank" in record:
+            self.looks.append(record)
+        if "data_wait" in record and len(self.waits) < 10_000:
+            self.waits.append(record["data_wait"])
+        if "checkup" in record:
+            self.checkup = record["checkup"]
+        if "not_finite" in record:
+            self.bad = record["not_finite"]
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run, as far as run.json tells."""
+        run = self.about["run"]
+        return max(self.step, run["epochs"] * (self.about["data"]["items"] // max(run["batch_size"], 1)))
+
+    @property
+    def method(self) -> Mapping[str, Any]:
+        return self.about["run"]["method"]
+
+    def values(self, key: str) -> list[float]:
+        return [v for look in self.looks if (v := look.get(key)) is not None and math.isfinite(v)]
+
+    def early(self, key: str) -> float:
+        """The median over the first fifth of the looks, NaN where there is nothing."""
+        values = self.values(key)
+        return median(values[: max(3, round(EARLY * len(values)))]) if values else math.nan
+
+    def late(self, key: str) -> float:
+        """The median over the last looks."""
+        values = self.values(key)
+        return median(values[-max(3, round(LATE * len(values))) :]) if values else math.nan
+
+    def last_step(self, key: str, beyond: float) -> int:
+        """The step from which on `key` stayed below a value; the last step where it did not."""
+        step = self.step
+        for look in reversed(self.looks):
+            if not look.get(key, math.inf) < beyond:
+                break
+            step = look["step"]
+        return step
+
+
+def read_course(folder: str | Path) -> Course:
+    """The course of the run in `folder`. Raises UserError when that is no run or nothing was logged."""
+    folder = Path(folder)
+    course = Course(read_run(folder), evaluation=_json(folder / "evaluation.json"))
+    for record in read_metrics(folder):
+        course.add(record)
+    if final := _json(folder / "checkup.json"):
+        course.checkup = final
+    if not course.step and course.bad is None:
+        raise UserError(f"{folder} has no steps yet: nothing to diagnose; let it train and ask again")
+    return course
+
+
+def read_metrics(folder: Path) -> Iterable[dict[str, Any]]:
+    """The lines of metrics.jsonl; one cut short by a kill is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return
+    with path.open() as f:
+        for line in f:
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}

@@ -1,0 +1,56 @@
+"""A diagnosis: healthy, watch or ill, with what is wrong, by which evidence, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+VERDICTS = ("healthy", "watch", "ill")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """name: what it is called. level: watch or ill. evidence and remedy: a sentence each."""
+
+    name: str
+    level: str
+    evidence: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.evidence}: {self.name}. {self.remedy}."
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """findings: the most likely cause first. note: what a reader should know where there is no finding."""
+
+    step: int
+    findings: tuple[Finding, ...] = ()
+    note: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return VERDICTS[max((VERDICTS.index(f.level) for f in self.findings), default=0)]
+
+    @property
+    def code(self) -> int:
+        """Exit code: 0 healthy, 1 watch, 2 ill."""
+        return VERDICTS.index(self.verdict)
+
+    @property
+    def sentence(self) -> str:
+        return str(self.findings[0]) if self.findings else self.note
+
+    def lines(self) -> list[str]:
+        """For a terminal."""
+        head = f"{self.verdict} (step {self.step:,})"
+        return [head, *(f"- {f}" for f in self.findings)] if self.findings else [f"{head}. {self.note}"]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "verdict": self.verdict,
+            "step": self.step,
+            "sentence": self.sentence,
+            "findings": [asdict(f) for f in self.findings],
+        }
