@@ -204,6 +204,8 @@ def main() -> None:
                 found = diagnose(read_course(folder))
                 rows.append((case, seed, expected, found))
     report(rows)
+    if ARGS.draw:
+        draw(rows, Path(ARGS.draw))
 
 
 def report(rows: list[tuple[str, int, str, Diagnosis]]) -> None:
@@ -223,6 +225,44 @@ def report(rows: list[tuple[str, int, str, Diagnosis]]) -> None:
     print(f"\n{right} of {len(rows)} called by their right name; torch {torch.__version__}")
 
 
+def draw(rows: list[tuple[str, int, str, Diagnosis]], path: Path) -> None:
+    """One panel a case: the loss over that of knowing nothing, the share that find their view, the spread of z."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    cases = list(dict.fromkeys(case for case, *_ in rows))
+    across = 4
+    figure, axes = pyplot.subplots(-(-len(cases) // across), across, figsize=(12, 2.1 * -(-len(cases) // across)))
+    for ax in axes.flat[len(cases) :]:
+        ax.remove()
+    for case, ax in zip(cases, axes.flat, strict=False):
+        for _, seed, _, found in (row for row in rows if row[0] == case):
+            looks = read_course(Path(ARGS.out) / ARGS.data / f"{case.replace(' ', '-')}-{seed}").looks
+            steps = [look["step"] for look in looks]
+            loss = [look["loss"] / look["chance"] for look in looks]
+            for values, colour in ((loss, "#3572b0"), ([k["z_spread"] for k in looks], "#d9822b")):
+                ax.plot(steps, values, color=colour, lw=1.2, alpha=0.8)
+            ax.plot(steps, [look["matched"] for look in looks], color="#3a9a5b", lw=1.2, alpha=0.8)
+            name = found.findings[0].name if found.findings else "healthy"
+        ax.set_title(f"{case}\n→ {name}", fontsize=9, loc="left", color="#a33" if found.findings else "#373")
+        ax.set_ylim(0, 1.5)
+        ax.axhline(1, color="#888", lw=0.6, ls=":")
+        ax.tick_params(labelsize=7)
+        ax.spines[["top", "right"]].set_visible(False)
+    lines = [pyplot.Line2D([], [], color=c, lw=2) for c in ("#3572b0", "#d9822b", "#3a9a5b")]
+    labels = [
+        "loss / loss of knowing nothing",
+        "spread of z (1: even, 0: one point)",
+        "share that find their second view",
+    ]
+    figure.legend(lines, labels, loc="lower right", fontsize=9, frameon=False)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -231,6 +271,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--out", default="runs/sick")
     parser.add_argument("--only", nargs="+", choices=list(CASES))
+    parser.add_argument("--draw", help="a picture of the runs, .png or .svg")
     parser.add_argument("--judge", action="store_true", help="train nothing")
     return parser.parse_args()
 

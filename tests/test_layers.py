@@ -12,7 +12,7 @@ ROWS = [
     {"types", "errors", "calls", "dist", "ema", "log"},
     {"data", "encoders", "objectives", "heads", "negatives", "norm", "optim", "diagnostics"},
     {"methods"},
-    {"checkpoint", "train"},
+    {"checkpoint", "train", "export"},
     {"evaluate"},
     {"doctor"},
     {"run", "folder", "recipes"},

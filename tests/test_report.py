@@ -170,6 +170,19 @@ def test_the_verdict_stands_first_and_every_section_follows(page):
             assert any(other.get("id") == given["href"][1:] for _, other in read.elements)
 
 
+@pytest.mark.parametrize("level", ["healthy", "none <of> these"])
+def test_the_doctors_sentence_stands_where_there_are_no_findings(level, tmp_path):
+    doctor = {"verdict": level, "step": 3, "sentence": "nothing found", "findings": None}
+    read = Read(page_of(a_run(12), tmp_path / "run", doctor=doctor))
+    assert "Nothing found." in read.text
+    assert "What to do" not in read.text
+    assert next(given["class"] for _, given in read.elements if given.get("id") == "verdict") in (
+        "card verdict healthy",
+        "card verdict ",
+    )
+    assert ("healthy" in read.text) == (level == "healthy")
+
+
 def test_the_page_asks_nothing_of_a_network_and_is_small(page):
     assert len(page.encode()) < 10e6
     read = Read(page)
@@ -244,7 +257,7 @@ def test_a_method_without_a_projection(tmp_path):
     assert "There is no z" in text
 
 
-@pytest.mark.parametrize(("value", "said"), [(math.nan, "24 of 24 test embeddings are not finite"), (1.0, "by PCA")])
+@pytest.mark.parametrize(("value", "said"), [(math.nan, "24 of 24 embeddings are not finite"), (1.0, "by PCA")])
 def test_an_encoder_that_has_diverged_or_collapsed(value, said, tmp_path):
     run = a_run(method=partial(Bare, value=value))
     text = Read(page_of(run, tmp_path / "run")).text
@@ -415,7 +428,7 @@ def test_several_runs_on_one_page(tmp_path):
     for name in ("a/run", "b/run", "a/bare"):
         assert name in read.text
     assert [given["href"] for tag, given in read.elements if tag == "a"] == ["../a/run/index.html"]
-    assert page.count('class="best"') == 1
+    assert page.count("<i>best</i>") == 1
     assert read.text.count("not measured") >= 5
     assert "method.temperature" in read.text
     assert "epochs" in read.text
@@ -433,7 +446,7 @@ def test_figures_of_other_data_are_not_ranked(tmp_path):
     second, *_ = folder_of(a_run(50), tmp_path / "b", evaluation=table(h=20))
     page = compare.write_comparison([first, second], tmp_path / "c.html").read_text()
     assert "figures cannot be compared" in page
-    assert 'class="best"' not in page
+    assert "<i>best</i>" not in page
 
 
 def test_best_is_more_than_the_error_of_the_test():
@@ -453,6 +466,10 @@ def test_bad_comparisons_are_one_line(tmp_path):
         compare.write_comparison([folder, tmp_path], tmp_path / "c.html")
     with pytest.raises(UserError, match="could not be written"):
         compare.write_comparison([folder, folder_of(a_run(), tmp_path / "b")[0]], folder / "run.json" / "c.html")
+    (tmp_path / "taken.html").mkdir()
+    with pytest.raises(UserError, match="could not be written"):
+        compare.write_comparison([folder, tmp_path / "b"], tmp_path / "taken.html")
+    assert not list(tmp_path.glob(".*"))
 
 
 DRAWN = """[...document.querySelectorAll('.plot')]

@@ -199,7 +199,7 @@ def many(monkeypatch):
 
 
 def graph_of(folder, h, log=QUIET):
-    return engine._with_graph(index_of(h), folder, log)
+    return engine.with_graph(index_of(h), folder, log)
 
 
 def test_the_graph_finds_what_brute_force_finds(many, tmp_path):
@@ -546,6 +546,7 @@ def test_what_the_command_line_prints(place):
         (["run", "all-torn"], "none of the 2 items of all-torn could be read; the first, 1.jpg: empty file"),
         (["run", "bad.zip"], "bad.zip"),
         (["run", "cats/02.jpg"], "did you mean"),
+        (["run", "cats/torn.jpg"], "'train/cats/torn.jpg' is an item that could not be read"),
         (["run", "nowhere"], "'nowhere' is neither a file nor an item of the run's data"),
         (["run", "cats/002.jpg", "-k", "60"], "k=60, but there are 59 items to find beside the query: give k from 1"),
         (["run", "photos/test/cats/002.jpg", "-k", "61"], "k=61, but there are 60 items to find: give k from 1 to 60"),

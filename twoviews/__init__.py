@@ -4,6 +4,7 @@ import twoviews
 result = twoviews.train("photos/")                # an encoder, and an honest measure of it
 encoder = twoviews.load_encoder(result.folder)    # (B, 3, S, S) -> (B, D)
 twoviews.embed(result.folder, "photos/", "photos.parquet")
+print(twoviews.doctor(result).sentence)           # healthy, or what is wrong and what to do
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ _PLACES = {
     "train": ".api",
     "embed": ".api",
     "evaluate": ".api",
+    "doctor": ".after",
+    "report": ".after",
+    "compare": ".after",
+    "search": ".after",
+    "export": ".after",
     "Run": ".run",
     "fit": ".fit",
     "load_encoder": ".checkpoint",
@@ -35,15 +41,21 @@ __all__ = [
     "Method",
     "Out",
     "Run",
+    "compare",
+    "doctor",
     "embed",
     "evaluate",
+    "export",
     "fit",
     "load_encoder",
     "photos",
+    "report",
+    "search",
     "train",
 ]
 
 if TYPE_CHECKING:
+    from .after import compare, doctor, export, report, search
     from .api import embed, evaluate, train
     from .checkpoint import load_encoder
     from .data.image import photos
@@ -53,7 +65,7 @@ if TYPE_CHECKING:
 
 
 class _Package(ModuleType):
-    """Keeps `train`, `fit` and `evaluate` the functions: importing their modules would put those in their place."""
+    """Keeps `train`, `doctor` and the like the functions: importing their modules would put those in their place."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not (name in _PLACES and isinstance(value, ModuleType)):

@@ -158,8 +158,9 @@ def search(
             reasons = "; ".join(few((f"{key}: {reason}" for key, reason in skipped.items()), 9))
             log.say(f"left out as unreadable: {len(skipped):,} of {len(seen):,} queries ({reasons})")
     source, gone = all_items(run, about["run"])
-    if source and asked is None and not place.exists():
-        find_key(str(query), [source.key(i) for i in range(len(source))])
+    wanted = ""
+    if asked is None and source:
+        wanted = find_key(str(query), [source.key(i) for i in range(len(source))])
 
     broken: dict[str, str] = {}
     settings = json.dumps([about["run"], about["data"]]).encode()
@@ -181,7 +182,7 @@ def search(
 
     row = None
     if asked is None:
-        row, asked = index.item(find_key(str(query), index.keys))
+        row, asked = index.item(wanted or find_key(str(query), index.keys))
     found = index.search(asked, k, row)
     if html is not None:
         names, near = [one.query for one in found[:SHOWN]], [key for one in found[:SHOWN] for key in one.keys]

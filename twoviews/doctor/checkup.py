@@ -54,7 +54,8 @@ def checkup(
     project = None if type(method).project is Method.project else method.project
     seen = features(model(method.encoder, project), test.subset(chosen), test_view, device=device, workers=workers)
     out: dict[str, Any] = {"items": len(seen), **spectra(seen)}
-    with alone(), torch.no_grad():
+    gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    with alone(), torch.no_grad(), torch.random.fork_rng(gpus):
         out |= experiments(method, source, views, rows=min(batch_size, ROWS), groups=groups, seed=seed, device=device)
     return out
 

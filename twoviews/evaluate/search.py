@@ -4,8 +4,8 @@ FOLDER/stamp.json        what it is an index of, written last: without it there 
 FOLDER/h.npy             h float32 (N, D), read through a memory map; h.npy.keys.csv has key, label, class of each row
 FOLDER/graph.usearch     from 50,000 items on and where usearch is installed: h in float16 and a graph of neighbours
 
-Fewer items are all compared. In more, the graph names candidates (HNSW: Malkov & Yashunin 2018, arXiv:1603.09320),
-which are then ranked by their exact cosine.
+Fewer items are all compared with a query. Of more, the graph names candidates (HNSW: Malkov and Yashunin 2018,
+arXiv:1603.09320), which are then ranked by their exact cosine.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ class Index:
         return len(self.keys)
 
     def item(self, key: str) -> tuple[int, Features]:
-        """The row of an item, and the item as a query."""
+        """The row of an item, and the item as a query. Raises UserError when it could not be read."""
+        if key not in self.keys:
+            raise UserError(f"'{key}' is an item that could not be read, so nothing can be found for it")
         row = self.keys.index(key)
         label = self.labels[row]
         known = {} if label is None else {"labels": torch.tensor([0]), "classes": [label]}
@@ -163,7 +165,28 @@ def open_index(
         check_finite(index.h, "indexed")
         with writing(folder), whole(folder / STAMP) as f:
             f.write(json.dumps(asdict(stamp), indent=2).encode())
-    return _with_graph(index, folder, log) if index and len(index) >= EXACT else index
+    return with_graph(index, folder, log) if index and len(index) >= EXACT else index
+
+
+def with_graph(index: Index, folder: Path, log: Log) -> Index:
+    """The index with its graph, built first where there is none; without one where usearch is not installed."""
+    if find_spec("usearch") is None:
+        log.say(f"comparing with all {len(index):,} items; quicker with usearch: pip install 'twoviews[search]'")
+        return index
+    path = folder / GRAPH
+    if (graph := _open_graph(path, index)) is None:
+        with log.progress(f"building {path}", len(index)) as bar:
+            _build_graph(path, index, bar)
+        graph = _open_graph(path, index)
+    return replace(index, graph=graph)
+
+
+def label_names(features: Features) -> list[str | None]:
+    """The label of each item in words, None where it has none."""
+    if features.labels is None:
+        return [None] * len(features)
+    names = features.classes
+    return [None if i < 0 else names[i] if names else str(i) for i in features.labels.tolist()]
 
 
 def _load(folder: Path, stamp: Stamp, log: Log) -> Index | None:
@@ -191,14 +214,6 @@ def _forget(folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
 
 
-def label_names(features: Features) -> list[str | None]:
-    """The label of each item in words, None where it has none."""
-    if features.labels is None:
-        return [None] * len(features)
-    names = features.classes
-    return [None if i < 0 else names[i] if names else str(i) for i in features.labels.tolist()]
-
-
 def _read(folder: Path) -> Index:
     h = np.load(folder / ITEMS, mmap_mode="c", allow_pickle=False)  # "c": torch takes no map that is read-only
     with (folder / f"{ITEMS}.keys.csv").open(newline="", encoding="utf-8") as f:
@@ -209,19 +224,6 @@ def _read(folder: Path) -> Index:
         raise ValueError(f"{ITEMS} is of shape {h.shape}, for {len(keys)} keys")
     labels = columns.get("class", columns.get("label", [""] * len(keys)))
     return Index(torch.from_numpy(h), keys, [label or None for label in labels])
-
-
-def _with_graph(index: Index, folder: Path, log: Log) -> Index:
-    """The index with its graph, built first where there is none; without one where usearch is not installed."""
-    if find_spec("usearch") is None:
-        log.say(f"comparing with all {len(index):,} items; quicker with usearch: pip install 'twoviews[search]'")
-        return index
-    path = folder / GRAPH
-    if (graph := _open_graph(path, index)) is None:
-        with log.progress(f"building {path}", len(index)) as bar:
-            _build_graph(path, index, bar)
-        graph = _open_graph(path, index)
-    return replace(index, graph=graph)
 
 
 def _open_graph(path: Path, index: Index) -> Any:

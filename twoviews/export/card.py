@@ -88,7 +88,7 @@ TRAINING = ("method", "encoder", "views", "optimizer", "schedule", "epochs", "ba
 
 def loading(it: Subject) -> list[str]:
     """Python blocks that load the folder from beside it and embed a photo."""
-    c, s, head = it.prepare.channels, it.prepare.size, it.network.projection is not None
+    c, s, head = it.prepare.channels, it.prepare.size, it.head
     mine = "" if it.ours else f", encoder={it.encoder_name}()"  # the reader has that code
     where = f'"{it.name}"{mine}'
     photo = 'Image.open("photo.jpg")' if c in MODES else f"torch.zeros({c}, 100, 80, dtype=torch.uint8)"

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkpoint import one_line
 from ..errors import UserError
 from .subject import Subject
 
@@ -49,7 +48,7 @@ def load_torch_export(it: Subject, folder: Path) -> Callable[[Tensor], Any]:
 
 
 def write_onnx(it: Subject, folder: Path) -> None:
-    names = ["h"] if it.network.projection is None else ["h", "z"]
+    names = ["h", "z"] if it.head else ["h"]
     traced = trace(it)
     try:
         program: Any = torch.onnx.export(
@@ -100,7 +99,9 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def first_line(error: BaseException) -> str:
-    return one_line(Exception(str(error).strip().partition("\n")[0])).rstrip(".") or type(error).__name__
+    """What an error of torch says, without its advice to developers of torch."""
+    line = str(error).strip().partition("\n")[0]
+    return re.split(r" \(unhinted| For more information| for <", line)[0].rstrip(".") or type(error).__name__
 
 
 def code_line(error: BaseException) -> str | None:

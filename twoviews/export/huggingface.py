@@ -28,7 +28,7 @@ BILINEAR = 2  # Pillow's number
 
 def write_huggingface(it: Subject, folder: Path) -> None:
     described = {"encoder": it.about["run"]["encoder"]}
-    if it.network.projection is not None:
+    if it.head:
         described["method"] = it.about["run"]["method"]
         if not is_ours(described["method"]):
             raise UserError(

@@ -147,9 +147,13 @@ class Subject:
         return self.network.encoder
 
     @property
+    def head(self) -> bool:
+        return self.network.projection is not None
+
+    @property
     def plain(self) -> nn.Module:
         """What a file of weights holds: the encoder with its own names, or encoder.* and projection.*"""
-        return self.network.encoder if self.network.projection is None else self.network
+        return self.network if self.head else self.encoder
 
     @property
     def ours(self) -> bool:

@@ -38,7 +38,7 @@ def write_safetensors(it: Subject, folder: Path) -> None:
 
 def load_safetensors(it: Subject, folder: Path) -> nn.Module:
     network = blank(it.network)
-    fill(network if it.network.projection else network.encoder, load_file(folder / WEIGHTS), str(folder))
+    fill(network if it.head else network.encoder, load_file(folder / WEIGHTS), str(folder))
     return network
 
 

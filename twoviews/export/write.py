@@ -86,9 +86,10 @@ def export_encoder(
         install = missing[0] if len(kind.needs) == 1 else "'twoviews[export]'"
         raise UserError(f"--to {to} needs {' and '.join(missing)}: pip install {install}")
     refuse_another(out, to, {*kind.files, FACTS})
-    temporary = out.with_name(f".{out.name}.tmp")
+    place = Path(os.path.abspath(out))
+    temporary = place.with_name(f".{place.name}.tmp")
     with writing(out), silent():
-        it = subject(encoder, method, read_run(folder), read_figures(folder), out.absolute().name)
+        it = subject(encoder, method, read_run(folder), read_figures(folder), place.name)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:

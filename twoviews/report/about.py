@@ -68,7 +68,8 @@ def _classes(source: Source, test: Source) -> str:
     rest = len(source.classes) - len(order)
     more = f'<p class="dim">and {rest:,} more classes of at most {learn[order[-1]]:,} items each</p>' if rest else ""
     none = int((source.labels < 0).sum())
-    return f'<div class="classes">{rows}</div>{more}' + (f"<p>{none:,} items have no label.</p>" if none else "")
+    said = "" if test is source else '<p class="dim">Of each class: items to learn from + test items.</p>'
+    return f'{said}<div class="classes">{rows}</div>{more}' + (f"<p>{none:,} items have no label.</p>" if none else "")
 
 
 def _counts(source: Source, classes: int) -> np.ndarray:

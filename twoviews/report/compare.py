@@ -12,12 +12,11 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..checkpoint import writing
 from ..errors import UserError
 from ..evaluate.score import INTERVALS, Score, difference
 from ..evaluate.table import H, Z
 from . import curves, figures, measures, spectra, verdict
-from .parts import document, section
+from .parts import document, save, section
 from .record import Record, read_record
 
 STYLES = (
@@ -70,10 +69,7 @@ def write_comparison(folders: Sequence[Path], out: Path) -> Path:
             section("settings", "Settings in which they differ", _settings(records)),
         ]
     )
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(document(title, body, figures.scripts()), encoding="utf-8", errors="replace")
-    return out
+    return save(out, document(title, body, figures.scripts()))
 
 
 def names(folders: Sequence[Path]) -> list[str]:
@@ -150,7 +146,7 @@ def _numbers(records: Mapping[str, Record]) -> str:
     rows: dict[str, Callable[[Record], float | None]] = {
         "steps": lambda record: _end(record, "step"),
         "loss at the end": lambda record: _end(record, "loss"),
-        "loss of an encoder that knows nothing": lambda record: _end(record, "chance"),
+        "loss of knowing nothing": lambda record: _end(record, "chance"),
         "pairs matched at the end": lambda record: _end(record, "matched"),
         "effective rank of h": lambda record: _rank(record, "h"),
         "effective rank of z": lambda record: _rank(record, "z"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 from typing import Any
 
 import numpy as np
@@ -110,16 +110,17 @@ def _panels(panels: Any, record: Record) -> str:
 
 
 def _panel(title: str, traces: list[dict[str, Any]], form: str, notes: list[str], last: str = "") -> str:
-    what = " and ".join(trace["name"] for trace in traces)
+    called = [unescape(trace["name"]) for trace in traces]
     loss = title == "Loss"
     drawn = plot(
         traces,
         height=280 if loss else 210,
-        alt=f"{title} over training steps: {what}. {last}",
+        alt=f"{title} over training steps: {' and '.join(called)}. {last}",
         xaxis={"title": {"text": "step", "standoff": 4}},
         yaxis={"tickformat": form, "hoverformat": ".4~g" if form != ".0%" else ".1%"},
     )
-    names = {trace["name"]: trace["line"]["color"] for trace in traces} if last and len(traces) > 1 else {}
+    colours = [trace["line"]["color"] for trace in traces]
+    names = dict(zip(called, colours, strict=True)) if last and len(traces) > 1 else {}
     note = f"<figcaption>{escape(' '.join(notes))}</figcaption>" if notes else ""
     head = f'<h3>{escape(title)}<span class="dim">{escape(last)}</span></h3>{key(names) if names else ""}'
     return f'<figure class="card panel{" loss" if loss else ""}">{head}{drawn}{note}</figure>'

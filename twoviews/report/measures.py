@@ -20,7 +20,7 @@ STYLE = """
 .bar { display: block; width: 100%; height: 10px; margin-top: .2rem; }
 .bar .track { fill: var(--soft); } .bar .value { fill: var(--other); } .ours .bar .value { fill: var(--ours); }
 .bar path { stroke: var(--ink); stroke-width: 1.5; vector-effect: non-scaling-stroke; fill: none; }
-.best { color: var(--healthy); font-size: .8rem; font-weight: 600; margin-left: .4rem; }
+.measures i { color: var(--healthy); font: 600 .8rem system-ui, sans-serif; margin-right: .2rem; }
 """
 
 
@@ -71,9 +71,9 @@ def cell(score: Score | None, mark: str = "") -> str:
     low, high, value = (round(100 * min(1.0, max(0.0, x)), 2) for x in (score.low, score.high, score.value))
     whisker = f"M{low} 5H{high}M{low} 1.5V8.5M{high} 1.5V8.5"
     return (
-        f"<b>{100 * score.value:.1f} %</b> <small>[{100 * score.low:.1f}, {100 * score.high:.1f}]</small>"
-        + (f'<span class="best">{escape(mark)}</span>' if mark else "")
-        + '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
+        f"<b>{100 * score.value:.1f} %</b> {f'<i>{escape(mark)}</i> ' if mark else ''}"
+        f"<small>[{100 * score.low:.1f}, {100 * score.high:.1f}]</small>"
+        '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="track" width="100" height="10" rx="1"/><rect class="value" width="{value}" height="10" rx="1"/>'
         f'<path d="{whisker}"/></svg>'
     )

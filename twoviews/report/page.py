@@ -21,7 +21,7 @@ from . import about, atlas, curves, figures, measures, nearest, saw, spectra, ve
 from .gallery import gallery
 from .groups import groups
 from .items import Items, collect
-from .parts import document, section
+from .parts import document, save, section
 from .record import Record, called, read_record
 
 STYLES = "".join(part.STYLE for part in (verdict, measures, curves, figures, saw, atlas, nearest, about))
@@ -34,8 +34,8 @@ MAP = (
     "double-click to zoom out. What lies together is alike to the encoder; how far apart the islands are says nothing."
 )
 NEAR = (
-    "One item of each {kind} in turn, drawn by the run's seed, and the eight others of {n} that are most alike to the "
-    "encoder, with their cosine similarity."
+    "One item of each {kind} in turn, drawn by the run's seed, and up to eight others of {n} that are most alike to "
+    "the encoder, with their cosine similarity."
 )
 
 
@@ -59,9 +59,7 @@ def write_report(
     """
     record = read_record(folder)
     try:
-        items: Items | str = collect(run, method, test, device, workers, progress)
-        if isinstance(items, Items) and len(items) < 2:
-            items = f"{items.infinite:,} of {len(items) + items.infinite:,} test embeddings are not finite."
+        items: Items | str = shown(collect(run, method, test, device, workers, progress))
     except UserError as why:  # the rest of the page is worth having
         items = f"The test items could not be shown: {why}"
     sections = {
@@ -69,18 +67,21 @@ def write_report(
         "Training": section("training", "Training", curves.curves(record), curves.lead([record])),
         "Spectra": section("spectra", "Directions in use", *_spectra(record, items)),
         "Views": section("views", "What the method saw", saw.views(run, source), SAW),
-        **_shown(items, run.seed),
+        **_map(items, run.seed),
         "Data": section("data", "The data", about.data(record, source, test)),
         "Repeat": section("repeat", "How to do it again", about.repeat(record)),
     }
     links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in sections)
     body = f"<style>{STYLES}</style>{_head(record, method)}<nav>{links}</nav>{''.join(sections.values())}"
-    path = folder / "index.html" if out is None else out
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        page = document(record.title, body, figures.scripts() + f"<script>{atlas.SCRIPT}</script>")
-        path.write_text(page, encoding="utf-8", errors="replace")  # the name of a folder may be no text
-    return path
+    page = document(record.title, body, figures.scripts() + f"<script>{atlas.SCRIPT}</script>")
+    return save(folder / "index.html" if out is None else out, page)
+
+
+def shown(items: Items) -> Items | str:
+    """The items, or why they cannot be laid out."""
+    if len(items) > 1:
+        return items
+    return f"Nothing to lay out: {items.infinite:,} of {len(items) + items.infinite:,} embeddings are not finite."
 
 
 def _head(record: Record, method: Method) -> str:
@@ -104,7 +105,7 @@ def _spectra(record: Record, items: Items | str) -> tuple[str, str]:
     return spectra.spectra(checkup), spectra.LEAD
 
 
-def _shown(items: Items | str, seed: int) -> dict[str, str]:
+def _map(items: Items | str, seed: int) -> dict[str, str]:
     """The map and the neighbours, or why they are not there."""
     if isinstance(items, str):
         return {"Map": section("map", "The test items", f"<p>{html.escape(items)}</p>")}

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import interpolate
+
+from ..checkpoint import writing
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SMALL = 48  # pixels of a side up to which a picture is kept exactly, and enlarged without blur
@@ -85,6 +89,19 @@ def document(title: str, body: str, scripts: str = "") -> str:
 </main><script>{SCHEME}</script>
 {scripts}</body></html>
 """
+
+
+def save(path: Path, page: str) -> Path:
+    """Write a page whole or not at all. Raises UserError when it cannot be written."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_text(page, encoding="utf-8", errors="replace")  # the name of a folder may be no text
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return path
 
 
 def section(name: str, title: str, body: str, lead: str = "") -> str:
