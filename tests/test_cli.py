@@ -75,10 +75,10 @@ def test_train_embed_evaluate_check(tv, folder, tmp_path):
         skipped = {Path(row["key"]).name: row["reason"] for row in csv.DictReader(f)}
     assert skipped.keys() == {"truncated.jpg", "empty.jpg", "text.jpg"}
     assert all(skipped.values())
-    steps = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [line["step"] for line in lines if "loss" in line]
     assert steps == list(range(1, len(steps) + 1))
     assert "<img" in (run / "index.html").read_text()
-    assert "http" not in re.sub(r"data:image/png;base64,\S+", "", (run / "index.html").read_text())
 
     code, out, err = tv("train", folder, *QUICK, "--out", "run")
     assert code == 0, err
@@ -133,7 +133,9 @@ def test_a_run_killed_in_the_middle_goes_on_and_ends_as_if_it_had_not_been(folde
         a, b = (load_file(p / "encoder.safetensors") for p in (tmp_path / "whole", out))
         assert all((a[k] == b[k]).all() for k in a)
         lines = [(tmp_path / p / "metrics.jsonl").read_text().splitlines() for p in ("whole", out)]
-        assert [[json.loads(x)["loss"] for x in one] for one in lines][0] == [json.loads(x)["loss"] for x in lines[1]]
+        assert [[json.loads(x).get("loss") for x in one] for one in lines][0] == [
+            json.loads(x).get("loss") for x in lines[1]
+        ]
 
 
 SLOW = """
@@ -165,7 +167,7 @@ main()
         (["train", "texts"], "no images in folder"),
         (["train", "one"], "at least 4"),
         (["train", "photos", "method.temperature=0", "batch_size=16"], "temperature must be positive"),
-        (["train", "photos", "method.dim=0"], "widths must be at least 1"),
+        (["train", "photos", "method.dim=-1"], "dim and hidden must be 0 or more"),
         (["train", "photos", "optimizer.lr=-1", "batch_size=16"], "optimizer: Invalid learning rate"),
         (["train", "photos", "accumulate=0"], "accumulate must be at least 1"),
         (["train", "photos", "epochs=0"], "epochs must be at least 1"),

@@ -19,7 +19,11 @@ COMMANDS = typer.main.get_command(cli.app).commands
 
 def commands(text):
     """Every shell line of a page that starts with our program."""
-    for line in re.findall(r"^    (.*\btwoviews (?:train|embed|evaluate|check|list|demo|doctor|report|compare|search|export)\b.*)$", text, flags=re.M):
+    for line in re.findall(
+        r"^    (.*\btwoviews (?:train|embed|evaluate|check|list|demo|doctor|report|compare|search|export)\b.*)$",
+        text,
+        flags=re.M,
+    ):
         words = shlex.split(line, comments=True)
         if "-m" in words and words[words.index("-m") + 1] == "twoviews":
             yield words[words.index("-m") + 2 :]

@@ -13,21 +13,19 @@ import torch
 from . import dist
 from .build import build, describe, find_device, make_loader, make_optimizer, readers, sources, untrained
 from .checkpoint import save_encoder
-from .data.dice import Dice
-from .data.loader import collate
 from .doctor.checkup import checkup
 from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
 from .doctor.rules import diagnose
 from .doctor.watch import Watch
-from .errors import BrokenItem, UserError
+from .errors import UserError
 from .evaluate.embed import features, model
 from .evaluate.knn import knn
 from .evaluate.leak import copies, siblings
 from .evaluate.measure import Table, evaluate
 from .folder import free_folder, locked, open_folder, refuse_another, write_json, write_skipped
 from .log import Log
-from .report.page import write_page
+from .report.page import write_report
 from .run import Run
 from .train import DTYPES, train
 from .types import Features, Method, Source
@@ -123,28 +121,21 @@ def finish(
     """What a finished run leaves: the encoder alone, the measures, the page."""
     out = result.folder
     save_encoder(out, result.method.encoder)
-    verdict = ""
     keep: list[Features] = []
     write_json(out / "checkup.json", look(result.run, result.method, source, test, device))
     try:
         result.table = measure(result.run, result.method, source, test, device, log, skipped=skipped, keep=keep)
         leak = known_items(source, test, keep)
         write_json(out / "evaluation.json", {**result.table.to_json(), "leak": leak})
-        verdict = result.table.verdict
     except UserError as why:
-        verdict = f"Not measured: {why}"
-        log.say(verdict)
+        write_json(out / "evaluation.json", {"verdict": f"Not measured: {why}"})
+        log.say(f"not measured: {why}")
     write_skipped(out / "skipped.csv", skipped)
     result.diagnosis = diagnose(read_course(out))
     write_json(out / "doctor.json", result.diagnosis.to_json())
-    write_page(
-        out,
-        title=f"{type(result.method).__name__} on {source.name}",
-        verdict=verdict,
-        table=result.table.cells() if result.table else {},
-        views=some_views(result.run, source),
-        skipped=len(skipped),
-    )
+    with log.progress("writing the report", len(test)) as bar:
+        how: dict[str, Any] = {"device": device, "workers": readers(test), "progress": bar}
+        write_report(out, result.run, result.method, source, test, **how)
 
 
 def measure(
@@ -235,17 +226,3 @@ def neighbours(source: Source) -> int:
     """k of the kNN: 20, fewer in a tiny set."""
     labelled = len(source) if source.labels is None else int((source.labels >= 0).sum())
     return max(1, min(20, labelled // 4))
-
-
-def some_views(run: Run, source: Source, most: int = 12) -> list[torch.Tensor]:
-    """V tensors (B, C, S, S) in [0, 1]: the views of the first items as training draws them."""
-    images, ids = [], []
-    for i in range(len(source)):
-        try:
-            images.append(source.read(i))
-            ids.append(i)
-        except BrokenItem:
-            continue
-        if len(images) == most:
-            break
-    return run.views().pictures(*collate(images), Dice(run.seed, 0, torch.tensor(ids)))

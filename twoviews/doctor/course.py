@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -80,31 +80,35 @@ class Course:
 def read_course(folder: str | Path) -> Course:
     """The course of the run in `folder`. Raises UserError when that is no run or nothing was logged."""
     folder = Path(folder)
-    course = Course(read_run(folder), evaluation=_json(folder / "evaluation.json"))
+    course = Course(read_run(folder), evaluation=read_json(folder / "evaluation.json") or {})
     for record in read_metrics(folder):
         course.add(record)
-    if final := _json(folder / "checkup.json"):
+    if final := read_json(folder / "checkup.json"):
         course.checkup = final
     if not course.step and course.bad is None:
         raise UserError(f"{folder} has no steps yet: nothing to diagnose; let it train and ask again")
     return course
 
 
-def read_metrics(folder: Path) -> Iterable[dict[str, Any]]:
-    """The lines of metrics.jsonl; one cut short by a kill is left out."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return
-    with path.open() as f:
-        for line in f:
-            try:
-                yield json.loads(line)
-            except ValueError:
-                continue
-
-
-def _json(path: Path) -> dict[str, Any]:
+def read_metrics(folder: Path) -> Iterator[dict[str, Any]]:
+    """The lines of metrics.jsonl; none where it is missing, and without one that was cut short by a kill."""
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
+        text = (folder / "metrics.jsonl").read_text(errors="replace")
+    except OSError:
+        return
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict) and isinstance(values.get("step"), int):
+            yield values
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """What a file of a run's folder holds; None where it is missing or cut short."""
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None

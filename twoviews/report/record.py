@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..checkpoint import read_run
+from ..doctor.course import read_json, read_metrics
 
 Curve = tuple[np.ndarray, np.ndarray]  # steps and values, both (N,) float64
 
@@ -40,36 +39,14 @@ class Record:
 
 def read_record(folder: Path) -> Record:
     """Raises UserError where the folder is not a run."""
-    parts = (_json(folder / f"{name}.json") for name in ("evaluation", "doctor", "checkup"))
-    return Record(folder, read_run(folder), list(_lines(folder / "metrics.jsonl")), *parts)
+    parts = (read_json(folder / f"{name}.json") for name in ("evaluation", "doctor", "checkup"))
+    return Record(folder, read_run(folder), list(read_metrics(folder)), *parts)
 
 
 def called(run: dict[str, Any], part: str) -> str:
     """What a part of a run is called: "MoCo" of {"method": {"call": "twoviews.methods.moco:MoCo", ...}}."""
     value = run.get(part)
     return re.split("[:.]", str(value["call"]))[-1] if isinstance(value, dict) and "call" in value else str(value)
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        text = path.read_text(errors="replace")
-    except OSError:
-        return
-    for line in text.splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:  # the last line of a run that was killed
-            continue
-        if isinstance(values, dict) and _number(values.get("step")):
-            yield values
 
 
 def _number(value: Any) -> bool:
