@@ -30,6 +30,7 @@ _PLACES = {
     "fit": ".fit",
     "load_encoder": ".checkpoint",
     "photos": ".data.image",
+    "Found": ".evaluate.search",
     "Batch": ".types",
     "Features": ".types",
     "Method": ".types",
@@ -38,6 +39,7 @@ _PLACES = {
 __all__ = [
     "Batch",
     "Features",
+    "Found",
     "Method",
     "Out",
     "Run",
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from .api import embed, evaluate, train
     from .checkpoint import load_encoder
     from .data.image import photos
+    from .evaluate.search import Found
     from .fit import fit
     from .run import Run
     from .types import Batch, Features, Method, Out

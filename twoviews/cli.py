@@ -308,7 +308,10 @@ def pairs(settings: list[str] | None) -> dict[str, Any]:
 def main() -> None:
     """The entry point: one line for what a user can mend, no traceback, exit code not zero."""
     try:
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == 130:  # what the command line makes of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)
     except UserError as error:
         fail(str(error), 2)
     except TrainingError as error:
