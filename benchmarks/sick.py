@@ -183,10 +183,10 @@ def base(case: str, seed: int, out: Path) -> Run:
         run = run.override({"data": read, "test": None, "test_view": partial(center, size=32)})
     elif ARGS.data == "cifar":
         run = cifar10_simclr("").override({"encoder": partial(small), "batch_size": 256, "optimizer.lr": 0.06})
-        run = run.override({"data": partial(part, "train", 4000, seed), "test": partial(part, "test", 1000, seed)})
+        run = run.override({"data": partial(part, "train", 2000, seed), "test": partial(part, "test", 1000, seed)})
     else:
         run = digits(seed)
-    epochs = ARGS.epochs or (30 if ARGS.data == "digits" and run.test else 15)
+    epochs = ARGS.epochs or (30 if ARGS.data == "digits" and run.test else 20)
     return run.override({"epochs": epochs, "seed": seed})
 
 
@@ -271,7 +271,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--data", choices=["digits", "cifar"], default="digits")
     parser.add_argument("--cifar", default="../shared/data/images/cifar10_jpeg.zip")
-    parser.add_argument("--epochs", type=int, help="default: 30 of the digits, 15 of CIFAR-10")
+    parser.add_argument("--epochs", type=int, help="default: 30 of the digits, 20 of CIFAR-10")
     parser.add_argument("--out", default="runs/sick")
     parser.add_argument("--only", nargs="+", choices=list(CASES))
     parser.add_argument("--draw", help="a picture of the runs, .png or .svg")

@@ -85,7 +85,7 @@ def main() -> None:
 
     spectra, lines = {}, []
     for name, method in kinds(base).items():
-        result = fit(base.with_part("method", method), args.runs / name.replace(" ", "-"), fresh=True)
+        result = fit(base.with_part("method", method), args.runs / name.replace(" ", "-"))
         view = base.test_view()
         h = features(model(result.method.encoder), test, view, device=device, workers=readers(test)).h
         spectra[name] = spectrum(unit(h)).square()

@@ -5,7 +5,10 @@ Whole runs made sick on purpose are in benchmarks/sick.py.
 
 import json
 import math
+import os
 import sys
+from contextlib import closing
+from datetime import timedelta
 from functools import partial
 
 import numpy as np
@@ -15,7 +18,7 @@ from conftest import Numbers, Tiny
 from test_cli import QUICK, folder, tv  # noqa: F401
 from torch import nn
 
-from twoviews import Run, fit, photos
+from twoviews import Run, dist, fit, photos
 from twoviews.checkpoint import steps
 from twoviews.data.views import center, two_crops
 from twoviews.doctor.checkup import checkup, experiments, spectra
@@ -26,9 +29,10 @@ from twoviews.doctor.watch import Watch
 from twoviews.encoders.small import small
 from twoviews.errors import TrainingError, UserError
 from twoviews.heads import unit
+from twoviews.log import Log
 from twoviews.methods import MoCo, SimCLR
 from twoviews.norm import set_batchnorm
-from twoviews.train import Stopped, train
+from twoviews.train import Meter, Stopped, train
 from twoviews.types import Features
 
 CHANCE = math.log(255)
@@ -118,6 +122,20 @@ def test_causes_are_named_before_what_they_cause():
     assert diagnose(course({"momentum": 0.999}, **collapsed, **QUEUE)).findings[0].name == "complete collapse"
     both = diagnose(course(**ILL["views too alike"], evaluation=ILL["test items known"]["evaluation"]))
     assert {f.name for f in both.findings} == {"views too alike", "test items known"}  # neither explains the other
+
+
+def test_a_temperature_too_low_is_seen_in_a_sample_of_a_long_queue():
+    long = {"chance": math.log1p(65536), "negatives": 4096.0, "in_play": (1.2 / 4096, 0.7), "loss": (500, 8)}
+    found = diagnose(course(**QUEUE, **long))
+    assert found.findings[0].name == "temperature too low"
+    assert "1.2 of 4,096 negatives" in found.sentence
+
+
+def test_a_setting_that_is_no_number_is_left_out_of_the_remedy():
+    schedule = {"momentum": {"call": "mine:rising"}}
+    found = diagnose(course(schedule, **ILL["inconsistent keys"]))
+    assert found.findings[0].name == "inconsistent keys"
+    assert "Raise method.momentum to 0.99" in found.sentence
 
 
 def test_supervised_may_read_labels():
@@ -251,8 +269,9 @@ class Unshuffled(MoCo):
 
 @pytest.mark.parametrize(("method", "leaks"), [(Unshuffled, True), (MoCo, False)])
 def test_statistics_that_give_the_answer_away_are_seen(method, leaks):
+    g = torch.Generator().manual_seed(0)
+
     def views(pictures, sizes, dice):
-        g = torch.Generator().manual_seed(0)
         own = torch.randn(len(pictures), 12, generator=g)
         return [own + 0.3 * torch.randn(len(own), 12, generator=g) for _ in range(2)]
 
@@ -265,6 +284,36 @@ def test_statistics_that_give_the_answer_away_are_seen(method, leaks):
         found = experiments(set_batchnorm(tested, 32), images(200), views, rows=64, groups=32, seed=0, device="cpu")
     assert (found["leak"] > 0.3) == leaks, found
     assert (diagnose(course(checkup=found)).verdict == "ill") == leaks
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "groups", "rows", "kept"),
+    [(128, 8, 128, 8), (128, 32, 128, 32), (1024, 8, 256, 2), (4096, 8, 256, 2), (512, 1, 256, 1), (640, 10, 256, 4)],
+)
+def test_a_large_batch_is_cut_by_groups_not_inside_them(monkeypatch, batch_size, groups, rows, kept):
+    seen = {}
+    monkeypatch.setattr(sys.modules["twoviews.doctor.checkup"], "experiments", lambda *a, **how: seen.update(how) or {})
+    checkup(build(), images(), images(), two_crops(12), center(12), batch_size=batch_size, groups=groups)
+    assert (seen["rows"], seen["groups"]) == (rows, kept)
+
+
+def test_processes_with_statistics_of_their_own_are_groups_of_the_checkup(monkeypatch):
+    seen, part = [], sys.modules["twoviews.fit"]
+    monkeypatch.setattr(part, "checkup", lambda *a, **how: seen.append((how["batch_size"], how["groups"])) or {})
+    monkeypatch.setattr(part.dist, "world", lambda: 4)
+    for scope in ("global", "local", 2):
+        part.look(tiny(batch_size=64, accumulate=2, batchnorm=scope), build(), images(), images(), torch.device("cpu"))
+    assert seen == [(32, 1), (32, 4), (32, 8)]
+
+
+def test_weights_that_are_not_finite_read_no_labels():
+    method = build()
+    for p in method.parameters():
+        p.data.fill_(math.nan)
+    found = checkup(method, images(), images(), two_crops(12), center(12), batch_size=16)
+    assert not found["reads_labels"]
+    assert found["h"] is found["z"] is None
+    json.dumps(found, allow_nan=False)
 
 
 def test_few_items_or_other_views_are_no_error():
@@ -344,6 +393,112 @@ def test_train_asks_for_a_reason_to_stop_and_saves(tmp_path):
         )
     assert isinstance(caught.value, TrainingError)
     assert steps(tmp_path)[-1].name == "step-00000003"
+
+
+def test_the_negatives_are_seen_before_the_batch_overwrites_them(monkeypatch):
+    torch.manual_seed(0)
+    method = MoCo(Tiny(), dim=4, hidden=8, queue=8)  # each batch of 8 fills it anew
+    found, plain = [], sys.modules["twoviews.train"].diagnostics.observe
+
+    def observe(out, labels):
+        keys, negatives = out.memory, out.contrast.negatives
+        found.append((keys[:, None] == negatives).all(2).any().item())
+        return plain(out, labels)
+
+    monkeypatch.setattr(sys.modules["twoviews.train"].diagnostics, "observe", observe)
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    train(method, Numbers(accumulate=2), optimizer, lambda step, total: 1.0, epochs=1, device=torch.device("cpu"))
+    assert found == [False] * 4
+
+
+def test_what_is_seen_after_an_epoch_is_logged_once_where_its_last_step_ends_the_call(tmp_path):
+    def go_on(stop):
+        torch.manual_seed(0)
+        method = SimCLR(Tiny(), dim=4, hidden=8)
+        optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+        with closing(Log(tmp_path, quiet=True)) as log:
+            how = {"epochs": 3, "device": torch.device("cpu"), "folder": tmp_path, "log": log, "stop": stop}
+            see = {"every_epoch": lambda epoch: {"epoch": epoch}}
+            train(method, Numbers(), optimizer, lambda step, total: 1.0, **how, **see)
+
+    asked = iter([None] * 3 + ["enough"])
+    with pytest.raises(Stopped, match="step 4"):  # the last of the first epoch
+        go_on(lambda: next(asked))
+    go_on(lambda: None)
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(r["step"], r["epoch"]) for r in records if "epoch" in r] == [(4, 1), (8, 2), (12, 3)]
+
+
+def a_rank(rank, place, case):
+    """One of two processes, on which numbers are read every 20th step as on a GPU, and looks are more frequent."""
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2"}
+    file = f"file://{place}/init"
+    torch.distributed.init_process_group(
+        "gloo", init_method=file, rank=rank, world_size=2, timeout=timedelta(seconds=60)
+    )
+    dist._hosts = torch.distributed.new_group(backend="gloo")
+    begin = Meter.__init__
+
+    def rarely(self, *args):
+        begin(self, *args)
+        self.every = 20
+
+    class Broken(MoCo):
+        def forward(self, batch):
+            out = super().forward(batch)
+            seen.append(1)
+            if case == "nan" and rank == 1 and len(seen) == 33:
+                out.loss = out.loss * math.nan
+            return out
+
+    Meter.__init__ = rarely
+    torch.manual_seed(0)
+    seen = []
+    method = Broken(Tiny(), dim=4, hidden=8, queue=32)
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.1)
+    how = {"epochs": 4, "device": torch.device("cpu"), "folder": place / "run"}
+    try:
+        done = train(
+            method,
+            Numbers(steps=25),
+            optimizer,
+            lambda step, total: 1.0,
+            stop=lambda: "enough" if case == "stop" and len(seen) == 37 else None,
+            **how,
+        )
+        said = f"done {done}"
+    except TrainingError as error:
+        said = f"{type(error).__name__}: {error}"
+    (place / f"{rank}.txt").write_text(said)
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("case", "said", "last"),
+    [
+        ("well", "done 100", ["step-00000100"]),
+        ("stop", "Stopped: stopped at step 37 of 100, for the run is ill: enough", ["step-00000037"]),
+        ("nan", "TrainingError: the loss is not finite at step", []),
+    ],
+)
+def test_two_processes_look_and_stop_together(tmp_path, case, said, last):
+    torch.multiprocessing.spawn(a_rank, (tmp_path, case), nprocs=2)
+    for rank in range(2):
+        assert (tmp_path / f"{rank}.txt").read_text().startswith(said)
+    assert [path.name for path in steps(tmp_path / "run")] == last
+
+
+def test_what_is_logged_is_json_and_is_read_without_gaps(tmp_path):
+    log = Log(tmp_path, quiet=True)
+    log.metrics(1, {"z_rank": 3.0, "gradient": math.inf, "update": math.nan, "checkup": {"leak": math.nan, "items": 4}})
+    log.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"step": 1, "z_rank": 3.0, "checkup": {"items": 4}}
+    for key in ("update", "queue_gap", "in_play", "gradient", "matched"):
+        found = diagnose(course(**QUEUE | {key: math.nan}))
+        assert found.verdict == "healthy", key
+        assert "nan" not in found.sentence or key == "matched"
 
 
 def test_watch_says_a_finding_once(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -227,6 +228,15 @@ def test_the_model_card_says_what_is_true(head, moco, tmp_path, monkeypatch):
     assert moco.table.verdict in text
     assert "`MoCo(dim=4, hidden=8, queue=512, temperature=0.2" in text
     assert not any(str(tmp_path.parent) in f.read_text() for f in folder.iterdir() if f.suffix != ".safetensors")
+
+
+def test_a_run_that_was_not_measured_says_so_on_its_card(moco, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(moco.folder, run)
+    for held, said in (('{"verdict": "Not measured: no item"}', "Not measured: no item"), ("{}", "Not measured.")):
+        (run / "evaluation.json").write_text(held)
+        card = (twoviews.export(run, "huggingface", quiet=True) / "README.md").read_text()
+        assert f"## Figures\n\n{said}\n\n## Training" in card
 
 
 def test_a_card_of_a_resnet_loads_without_twoviews(resnet, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from twoviews import Run, photos
+from twoviews.after import doctor
 from twoviews.build import build, describe, sources
 from twoviews.data.views import center, two_crops
 from twoviews.encoders.small import small
@@ -439,6 +440,21 @@ def test_several_runs_on_one_page(tmp_path):
     assert "same data" not in read.text
     for tag, given in read.elements:
         assert given.get("src", "data:").startswith("data:"), tag
+
+
+def test_the_end_of_a_run_that_diverged_is_not_its_last_finite_loss(tmp_path):
+    first, *_ = folder_of(a_run(), tmp_path / "a")
+    second, *_ = folder_of(a_run(), tmp_path / "b")
+    with (second / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 41, "not_finite": 41}\n')
+    read = Read(compare.write_comparison([first, second], tmp_path / "c.html").read_text())
+    assert "loss at the end3not finiteloss of" in read.text
+
+
+def test_a_verdict_that_cannot_be_kept_is_given(tmp_path):
+    folder, *_ = folder_of(a_run(), tmp_path / "run")
+    (folder / "doctor.json").mkdir()
+    assert doctor(folder, quiet=True).step == 40
 
 
 def test_figures_of_other_data_are_not_ranked(tmp_path):

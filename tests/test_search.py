@@ -480,7 +480,7 @@ def test_where_the_data_is_gone_the_index_serves_without_pictures(place):
     shutil.rmtree(place / "run" / "index")
     code, _, err = run_cli(place, "search", "run", query)
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "no such file or folder: 'photos'" in err
+    assert "the data of run cannot be had, and run/index is no index of it: no such file or folder: 'photos'" in err
 
 
 def test_data_and_encoder_of_ones_own_are_searched_from_python(tmp_path):
@@ -506,6 +506,9 @@ def test_data_and_encoder_of_ones_own_are_searched_from_python(tmp_path):
     assert search(result, images[33], k=1, quiet=True)[0].keys == ["test/3"]
     assert search(result, "train/3", k=39, quiet=True)[0].query == "train/3"
     assert search(result.folder, images[33], k=1, quiet=True)[0].keys == ["test/3"]  # by the index, without the data
+    assert len(search(result, images[0, 0], k=1, quiet=True)) == 1  # grey, for an encoder of three channels
+    with pytest.raises(UserError, match="must be of numbers"):
+        search(result, np.array(["a.jpg", "b.jpg"]), quiet=True)
 
 
 def test_what_the_command_line_prints(place):
@@ -535,6 +538,21 @@ def test_what_the_command_line_prints(place):
     (result,) = said["results"]
     assert result["query"] == "a.jpg"
     assert result["found"] == [{"rank": 1, "similarity": 1.0, "key": "test/cats/002.jpg", "label": "cats"}]
+
+
+def test_names_that_move_the_cursor_are_written_out(place):
+    (place / "q\n1\x1b[2J.jpg").write_bytes((place / "photos" / "test" / "cats" / "002.jpg").read_bytes())
+    code, out, _ = run_cli(place, "search", "run", "q\n1\x1b[2J.jpg", "-k", "1")
+    assert (code, out.splitlines()[0], len(out.splitlines())) == (0, r"q\n1\x1b[2J.jpg", 2)
+    code, _, err = run_cli(place, "search", "run", "a\nb")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert r"'a\nb' is neither a file nor an item" in err
+
+
+def test_a_k_that_is_too_large_builds_no_index(place):
+    with pytest.raises(UserError, match="k=62, but there are 61 items to find: give k from 1 to 61"):
+        search("run", "cats/002.jpg", k=62, quiet=True)
+    assert not (place / "run" / "index").exists()
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,10 @@ def open_run(run: str | Path | Result, device: str | None, log: Log) -> Opened:
     setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
     method = run.method if isinstance(run, Result) else trained(setup, folder)
     warn_unfinished(folder, log)
-    source, test = sources(setup)
+    try:
+        source, test = sources(setup)
+    except UserError as why:
+        raise UserError(f"the data of {folder} cannot be had: {why}") from None
     if source.fingerprint() != about["data"]["fingerprint"]:
         raise UserError(f"the data has changed since {folder} was trained: put it back, or train on it anew")
     return Opened(folder, setup, method.to(where), source, test, where)
@@ -86,7 +89,10 @@ def doctor(run: str | Path | Result, *, device: str | None = None, quiet: bool =
         except UserError as why:
             log.say(f"judged by what was logged alone: {why}")
     diagnosis = diagnose(course)
-    write_json(folder / "doctor.json", diagnosis.to_json())
+    try:
+        write_json(folder / "doctor.json", diagnosis.to_json())
+    except UserError as why:  # a folder of somebody else's is no reason to keep the verdict back
+        log.say(f"the verdict is not kept: {why}")
     return diagnosis
 
 
@@ -149,15 +155,20 @@ def search(
         warn_unfinished(folder, log)
     embed, views = model(encoder), view()
 
-    # The query comes first: a wrong one is told before an index is built.
+    # The query and k come first: a wrong one is told before an index is built.
     skipped = {} if skipped is None else skipped
+    source, gone = all_items(run, about["run"])
+    how = reading(about["run"])
+    if source:
+        how["channels"] = source.channels  # which run.json does not tell of an encoder of your own
+        if not 1 <= k <= (most := len(source)):
+            raise UserError(f"k={k}, but there are {most:,} items to find: give k from 1 to {most}")
     asked, seen = as_vector(query), None
-    if asked is None and (seen := as_photos(query, **reading(about["run"]))):
+    if asked is None and (seen := as_photos(query, **how)):
         asked = features(embed, seen, views, device=where, workers=readers(seen), skipped=skipped)
         if skipped:
             reasons = "; ".join(few((f"{key}: {reason}" for key, reason in skipped.items()), 9))
             log.say(f"left out as unreadable: {len(skipped):,} of {len(seen):,} queries ({reasons})")
-    source, gone = all_items(run, about["run"])
     wanted = ""
     if asked is None and source:
         wanted = find_key(str(query), [source.key(i) for i in range(len(source))])
@@ -172,7 +183,7 @@ def search(
     workers = readers(source) if source else 0
     index = open_index(place, stamp, embed, source, views, log, device=where, workers=workers, skipped=broken)
     if index is None:
-        raise UserError(gone)
+        raise UserError(f"the data of {folder} cannot be had, and {place} is no index of it: {gone}")
     if gone:
         log.say(f"the data cannot be had, so {place} serves as it is, without pictures: {gone}")
     if broken:

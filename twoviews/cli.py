@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -211,7 +212,7 @@ def search(
         results = [one.to_json() for one in found]
         print(j.dumps({"run": str(run), "k": k, "results": results, "skipped": skipped}, indent=2))
     else:
-        print("\n\n".join("\n".join(one.lines()) for one in found))
+        print("\n\n".join("\n".join(map(plain, one.lines())) for one in found))
     if html and not quiet:
         print(html, file=sys.stderr)
 
@@ -332,9 +333,14 @@ def main() -> None:
         raise
 
 
+def plain(text: str) -> str:
+    """One line, whatever a file name holds: what moves the cursor is written out."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda c: c[0].encode("unicode_escape").decode(), text)
+
+
 def fail(message: str, code: int) -> None:
     if os.environ.get("RANK", "0") == "0":  # of many processes one speaks
-        print(f"twoviews: {message}", file=sys.stderr)
+        print(f"twoviews: {plain(message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -126,9 +126,10 @@ def observe(out: Out, labels: Tensor | None = None) -> dict[str, Tensor]:
 
     z_rank, h_rank   effective rank          z_spread   mean spread over 1 / sqrt(D): 1 is even, 0 one point
     uniformity       of z                    false_negatives   where labels are known
-    and where the method compares: alignment, matched, in_play (a share of all negatives), chance, bound (chance - loss:
-    bits of mutual information that the views are shown to share, in nats; van den Oord et al. 2018, equation 5),
-    queue_gap, queue_variety and queue_age where the negatives come from a memory.
+    and where the method compares: negatives (how many are looked at here, at most 1022 of a batch and 4096 of a queue),
+    alignment, matched, in_play (a share of those negatives), chance, bound (chance - loss: mutual information that the
+    views are shown to share, in nats; van den Oord et al. 2018, section 2.3), queue_gap, queue_variety and queue_age
+    where the negatives come from a memory.
     """
     z = normalize(out.z[:ROWS].detach().float(), dim=1)
     seen = {
@@ -162,6 +163,7 @@ def _compared(z: Tensor, contrast: Contrast) -> dict[str, Tensor]:
         "matched": matched((z * positive).sum(1), negatives),
         "in_play": in_play(negatives, contrast.temperature) / max(count, 1),
     }
+    seen["negatives"] = torch.full_like(seen["matched"], count)
     if contrast.negatives is not None:
         seen["queue_gap"] = negatives_gap(z, positive, memory).double()
         seen["queue_variety"] = variety(memory, positive).double()

@@ -199,15 +199,17 @@ def watch(
 
 
 def look(run: Run, method: Method, source: Source, test: Source, device: torch.device) -> dict[str, Any]:
-    """A `checkup` with a run's own views and batches."""
+    """A `checkup` with a run's own views and the batches of all processes, each a group where BatchNorm is local."""
+    groups = run.batchnorm if isinstance(run.batchnorm, int) else 1
+    groups *= 1 if run.batchnorm == "global" else dist.world()
     return checkup(
         method,
         source,
         test,
         run.views(),
         run.test_view(),
-        batch_size=run.batch_size // (run.accumulate * dist.world()),
-        groups=run.batchnorm if isinstance(run.batchnorm, int) else 1,
+        batch_size=run.batch_size // run.accumulate,
+        groups=groups,
         seed=run.seed,
         device=device,
         workers=readers(test),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 import time
@@ -35,6 +36,7 @@ class Log:
         self.listeners: list[Callable[[int, Mapping[str, Any]], None]] = []  # called with each line of metrics
 
     def metrics(self, step: int, values: Mapping[str, Any]) -> None:
+        values = finite(values)
         if self.file:
             self.file.write(json.dumps({"step": step, **values}) + "\n")
         for listen in self.listeners:
@@ -78,6 +80,15 @@ class Log:
             self.file.close()
         for _, close in self.sinks:
             close()
+
+
+def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without numbers that are not finite, which JSON cannot hold; so with mappings in it."""
+    return {
+        k: finite(v) if isinstance(v, Mapping) else v
+        for k, v in values.items()
+        if not isinstance(v, float) or math.isfinite(v)
+    }
 
 
 def _lines(what: str, total: int) -> Callable[..., None]:

@@ -85,7 +85,8 @@ def train(
     method.train()
 
     def save() -> None:
-        meter.raise_if_bad()
+        if dist.rank() == 0:
+            meter.raise_if_bad()
         if folder and dist.rank() == 0:
             if not torch.stack(torch._foreach_norm(parameters)).isfinite().all():
                 raise TrainingError(f"weights are not finite after step {step}{MEND}")
@@ -109,10 +110,10 @@ def train(
                         with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
                             out = model(batch)
                         scaler.scale(out.loss / batches.accumulate).backward()
+                    if look and last:  # before the keys of this batch overwrite the negatives they were compared with
+                        look.at_gradients(out, batch, scaler.get_scale())
                     method.after_batch(out)
                     meter.add(step + 1, out.loss, out.logs, len(batch.ids))
-                if look:
-                    look.at_gradients(out, batch, scaler.get_scale())
                 if clip is not None:
                     scaler.unscale_(optimizer)
                     torch.nn.utils.clip_grad_norm_(parameters, clip)
@@ -123,9 +124,14 @@ def train(
                 step += 1
                 meter.report(step, optimizer.param_groups[0]["lr"], bar, look.numbers() if look else {})
 
+                epoch, rest = divmod(step, batches.steps)
+                if every_epoch and not rest and dist.rank() == 0 and (values := every_epoch(epoch)):
+                    log.metrics(step, values)  # ahead of this step's checkpoint: once, wherever a run is interrupted
+                    method.train()
                 reason = stop() if stop and dist.rank() == 0 else None
                 if dist.any_rank(bool(caught) or reason is not None):
                     save()
+                    reason = dist.from_leader(reason)  # and nobody leaves before the checkpoint is written
                     if reason is not None:
                         raise Stopped(f"stopped at step {step:,} of {total:,}, for the run is ill: {reason}")
                     raise Interrupted(step, caught[0] if caught else signal.SIGTERM)
@@ -133,9 +139,6 @@ def train(
                     begun = time.monotonic()
                     save()
                     due = time.monotonic() + max(CHECKPOINT_SECONDS, 20 * (time.monotonic() - begun))
-            if every_epoch and dist.rank() == 0 and (values := every_epoch(step // batches.steps)):
-                log.metrics(step, values)
-                method.train()
         if step > begin:
             save()
     return step
@@ -168,10 +171,13 @@ class Meter:
         self.begun = time.monotonic()
 
     def looks(self, step: int) -> bool:
-        """Whether to look at the embeddings: on rank 0 at steps 1, 2, 4 ... 16 and every 20th, more in a short run."""
+        """Whether to look at the embeddings: at steps 1, 2, 4 ... 16 and every 20th, more in a short run.
+
+        The same on all ranks, for `report` follows, where they meet.
+        """
         every = max(1, min(LOOK, self.total // 50))
         early = step < every and step & (step - 1) == 0
-        return dist.rank() == 0 and (step % every == 0 or early or step == self.total)
+        return step % every == 0 or early or step == self.total
 
     def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         while True:
@@ -199,9 +205,11 @@ class Meter:
     def report(self, step: int, lr: float, bar: Callable[..., None], seen: dict[str, float]) -> None:
         if step % self.every and step != self.total and not seen:
             return
-        self.raise_if_bad()
         seconds = max(time.monotonic() - self.begun, 1e-9)
         loss = float(dist.mean(self.loss)) / self.count
+        if not math.isfinite(loss):  # on whichever rank: all stop here
+            self.first_bad = self.first_bad.clamp(max=step)
+        self.raise_if_bad()
         rate, wait = self.items / seconds, self.waited / seconds
         values = {"loss": loss, "lr": lr, "items_per_second": round(rate, 1), "data_wait": round(wait, 4)}
         values |= {name: float(dist.mean(value)) / self.count for name, value in self.logs.items()}

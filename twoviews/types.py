@@ -39,7 +39,7 @@ class Contrast:
     negatives:   (K, D) unit vectors of other items, or None: the other rows of z and of `positive`.
     temperature: what similarities are divided by.
     chance:      the loss of an encoder that tells nothing apart: log(1 + negatives a row has, over all processes).
-    age:         steps since the oldest negative was made, where they come from a memory.
+    age:         pushes since the oldest negative was made, where they come from a memory.
     """
 
     positive: Tensor

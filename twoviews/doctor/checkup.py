@@ -25,6 +25,8 @@ from ..dist import alone
 from ..errors import BrokenItem
 from ..evaluate.embed import features, model
 from ..evaluate.leak import paired
+from ..log import finite
+from ..norm import set_batchnorm
 from ..types import Batch, Features, Method, Out, Source
 
 ITEMS = 1000  # held-out items whose spectra are taken
@@ -47,24 +49,29 @@ def checkup(
 ) -> dict[str, Any]:
     """What checkup.json holds: numbers by name, the spectra under "h" and "z".
 
-    views: makes the training views, test_view the one that is embedded. Nothing about `method` changes. Every
-    batch_size: rows of a micro-batch on one device, in `groups` of BatchNorm.
-    experiment that cannot be made (no projection, no comparison, too few items) is left out.
+    views: makes the training views, test_view the one that is embedded. Nothing about `method` changes.
+    batch_size: rows of a micro-batch, of which BatchNorm takes its statistics in `groups` (of a process, say).
+    An experiment that cannot be made (no projection, no comparison, too few items) is left out.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:ITEMS])
     project = None if type(method).project is Method.project else method.project
     seen = features(model(method.encoder, project), test.subset(chosen), test_view, device=device, workers=workers)
     out: dict[str, Any] = {"items": len(seen), **spectra(seen)}
     gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    size = max(1, batch_size // groups)  # of a group, which is kept: in smaller ones BatchNorm tells more
+    groups = min(groups, max(2, ROWS // size))
+    rows = groups * min(size, ROWS // groups)
     with alone(), torch.no_grad(), torch.random.fork_rng(gpus):
-        out |= experiments(method, source, views, rows=min(batch_size, ROWS), groups=groups, seed=seed, device=device)
-    return out
+        out |= experiments(method, source, views, rows=rows, groups=groups, seed=seed, device=device)
+    return finite(out)
 
 
 def spectra(seen: Features) -> dict[str, Any]:
-    """{"h": {dim, spectrum, rank, participation, spread}, "z": the same or None}; z as unit vectors."""
+    """{"h": {dim, spectrum, rank, participation, spread}, "z": the same}; z as unit vectors, None for what is not there
+    or not finite."""
     z = None if seen.z is None else normalize(seen.z, dim=1)
-    return {name: None if x is None else _spectrum(x) for name, x in (("h", seen.h), ("z", z))}
+    parts = (("h", seen.h), ("z", z))
+    return {name: None if x is None or not x.isfinite().all() else _spectrum(x) for name, x in parts}
 
 
 def _spectrum(x: Tensor) -> dict[str, Any]:
@@ -85,17 +92,14 @@ def experiments(
     leak is matched - matched_apart, leak_low the lower end of its 95 % interval.
     """
     items = np.random.default_rng(seed).permutation(len(source))[: 3 * rows].tolist()
-    images, items = _read(source, items)
-    rows = len(items) // 3 // groups * groups
-    if rows < 8:
+    ids, pair = _seen(source, views, [items[i : i + rows] for i in range(0, len(items), rows)], seed, device)
+    rows = len(ids) // 3 // groups * groups
+    if rows < 8 or len(pair) != 2 or pair[0].shape != pair[1].shape:
         return {}
-    ids = torch.tensor(items)
-    canvas, sizes = (x.to(device) for x in collate(images))
-    pair = views(canvas, sizes, Dice(seed, 0, ids.to(device)))
-    if len(pair) != 2 or pair[0].shape != pair[1].shape:
-        return {}
-    labels = None if source.labels is None else torch.from_numpy(source.labels[items]).to(device)
+    labels = None if source.labels is None else torch.from_numpy(source.labels[ids.numpy()]).to(device)
     twin = copy.deepcopy(method).train().to(device)
+    if groups > 1:
+        set_batchnorm(twin, groups)
 
     def forward(views: list[Tensor], labels: Tensor | None) -> Out:
         torch.manual_seed(seed)
@@ -106,7 +110,9 @@ def experiments(
     usual = forward([v[:rows] for v in pair], own)
     if own is not None:
         shuffled = [forward([v[:rows] for v in pair], other).loss for other in (own.roll(1), own.flip(0))]
-        out["reads_labels"] = not all(torch.equal(usual.loss, loss) for loss in shuffled)
+        # A GPU may add up in another order, and what is not a number equals nothing.
+        same_loss = [torch.isclose(usual.loss, loss, rtol=1e-4, equal_nan=True) for loss in shuffled]
+        out["reads_labels"] = not all(same_loss)
     if usual.contrast is not None:
         same, apart = [], []
         for turn in range(TURNS):
@@ -151,14 +157,22 @@ def _apart(a: Tensor, b: Tensor) -> float:
     return float((a - b).square().mean() / others.clamp_min(torch.finfo(others.dtype).tiny))
 
 
-def _read(source: Source, items: list[int]) -> tuple[list[Tensor], list[int]]:
-    """The readable ones of some items, and which they are."""
-    images, ids = [], []
-    for i in items:
-        with suppress(BrokenItem):
-            images.append(source.read(i))
-            ids.append(i)
-    return images, ids
+def _seen(
+    source: Source, views: Views, blocks: list[list[int]], seed: int, device: torch.device | str
+) -> tuple[Tensor, list[Tensor]]:
+    """The readable ones of some items, (N,), and their views. No more photos are held at once than one block has."""
+    kept, seen = [torch.empty(0, dtype=torch.int64)], []
+    for block in blocks:
+        images, ids = [], []
+        for i in block:
+            with suppress(BrokenItem):
+                images.append(source.read(i))
+                ids.append(i)
+        if images:
+            kept.append(torch.tensor(ids))
+            canvas, sizes = (x.to(device) for x in collate(images))
+            seen.append(views(canvas, sizes, Dice(seed, 0, kept[-1].to(device))))
+    return torch.cat(kept), [torch.cat(view) for view in zip(*seen, strict=True)]
 
 
 def _short(value: Any) -> float:

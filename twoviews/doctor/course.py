@@ -12,6 +12,7 @@ from typing import Any
 
 from ..checkpoint import read_run
 from ..errors import UserError
+from ..log import finite
 
 EARLY, LATE = 0.2, 0.3  # shares of the looks that count as the beginning and as the end
 
@@ -34,6 +35,7 @@ class Course:
 
     def add(self, record: Mapping[str, Any]) -> None:
         """One line of metrics.jsonl."""
+        record = finite(record)
         self.step = record.get("step", self.step)
         if "z_rank" in record:
             self.looks.append(record)
@@ -84,7 +86,7 @@ def read_course(folder: str | Path) -> Course:
     for record in read_metrics(folder):
         course.add(record)
     if final := read_json(folder / "checkup.json"):
-        course.checkup = final
+        course.checkup = finite(final)
     if not course.step and course.bad is None:
         raise UserError(f"{folder} has no steps yet: nothing to diagnose; let it train and ask again")
     return course

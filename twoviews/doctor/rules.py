@@ -83,7 +83,7 @@ def temperature_low(c: Course) -> Finding | None:
     if not looks:
         return None
     worst = min(looks, key=lambda k: k["in_play"])
-    negatives = math.expm1(worst["chance"])
+    negatives = worst.get("negatives", math.expm1(worst["chance"]))
     if not (worst["in_play"] * negatives < 2 and worst["loss"] > 2 * worst["chance"]):
         return None
     return Finding(
@@ -133,7 +133,7 @@ def queue_empty(c: Course) -> Finding | None:
 
 def keys_inconsistent(c: Course) -> Finding | None:
     gaps = [(k["queue_gap"], k["step"]) for k in c.looks if "queue_gap" in k]
-    momentum = c.method.get("momentum")
+    momentum = _number(c, "momentum")
     worst, step = max(gaps, default=(0.0, 0))
     ran_away = sum(g > 1 for g, _ in gaps) >= 2
     if not gaps or not (ran_away or (momentum is not None and momentum < 0.5 and _collapsed(c))):
@@ -285,9 +285,8 @@ def well(c: Course) -> str:
     said = [f"effective rank of z {c.late('z_rank'):.0f}"]
     if not math.isnan(chance := c.late("chance")):
         said = [f"loss {c.late('loss'):.2f} against {chance:.2f} for knowing nothing", *said]
-        said.append(
-            f"{c.late('matched'):.0%} of the items find their second view among {math.expm1(chance):,.0f} others"
-        )
+        others = c.late("negatives") if c.values("negatives") else math.expm1(chance)
+        said.append(f"{c.late('matched'):.0%} of the items find their second view among {others:,.0f} others")
     return f"Nothing found: {', '.join(said)}."
 
 
@@ -295,6 +294,12 @@ def _collapsed(c: Course) -> bool:
     return c.late("uniformity") > -0.1
 
 
-def _given(c: Course, name: str, part: str = "method") -> str:
+def _number(c: Course, name: str, part: str = "method") -> float | None:
+    """A setting of the run; None where it was not given or is no number."""
     value = c.about["run"][part].get(name)
+    return value if isinstance(value, int | float) else None
+
+
+def _given(c: Course, name: str, part: str = "method") -> str:
+    value = _number(c, name, part)
     return "" if value is None else f" (now {value:g})"

@@ -52,10 +52,12 @@ def as_photos(query: Any, **reading: Any) -> ImageSource | None:
 def as_vector(query: Any) -> Features | None:
     """A query that is h itself: an array or tensor (D,). None where it is something else.
 
-    Raises UserError when it has no direction: not finite, or all 0.
+    Raises UserError when it is not of numbers or has no direction: not finite, or all 0.
     """
     if not (isinstance(query, np.ndarray | Tensor) and query.ndim == 1):
         return None
+    if isinstance(query, np.ndarray) and query.dtype.kind not in "fiu":
+        raise UserError(f"a vector to search for must be of numbers, got {query.dtype}: give one query at a time")
     h = torch.as_tensor(query).detach().cpu().float()
     if not h.isfinite().all() or not h.any():
         raise UserError("a vector to search for must be finite and not all 0")

@@ -123,9 +123,9 @@ def torchvision_takes(it: Subject) -> bool:
 
 
 def figures(table: dict[str, Any] | None) -> str:
-    """evaluation.json as Markdown: "82.1 % [80.0, 84.1]" in each cell."""
-    if table is None:
-        return "Not measured."
+    """evaluation.json as Markdown, "82.1 % [80.0, 84.1]" in each cell; or why nothing was measured."""
+    if not table or not table.get("rows"):  # nothing to measure by, and the verdict may say why
+        return (table or {}).get("verdict") or "Not measured."
     probes = list(next(iter(table["rows"].values())))
     lines = [["", *probes], ["---", *("---:" for _ in probes)]]
     lines += [[row, *(percent(scores[p]) for p in probes)] for row, scores in table["rows"].items()]

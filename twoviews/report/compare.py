@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
@@ -145,7 +146,7 @@ def _measures(records: Mapping[str, Record], alike: bool) -> str:
 def _numbers(records: Mapping[str, Record]) -> str:
     rows: dict[str, Callable[[Record], float | None]] = {
         "steps": lambda record: _end(record, "step"),
-        "loss at the end": lambda record: _end(record, "loss"),
+        "loss at the end": lambda record: math.nan if _broke(record) else _end(record, "loss"),
         "loss of knowing nothing": lambda record: _end(record, "chance"),
         "pairs matched at the end": lambda record: _end(record, "matched"),
         "effective rank of h": lambda record: _rank(record, "h"),
@@ -182,6 +183,11 @@ def _end(record: Record, name: str) -> float | None:
     return float(values[-1]) if len(values) else None
 
 
+def _broke(record: Record) -> bool:
+    """Did the run end with a loss that is not finite?"""
+    return bool(record.metrics) and "not_finite" in record.metrics[-1]
+
+
 def _median(values: np.ndarray) -> float | None:
     values = values[np.isfinite(values)]
     return float(np.median(values)) if len(values) else None
@@ -196,6 +202,8 @@ def _plain(value: float | None) -> str:
     return (
         '<span class="dim">not measured</span>'
         if value is None
+        else "not finite"
+        if not math.isfinite(value)
         else f"{value:,.4g}"
         if value < 1e4
         else f"{value:,.0f}"

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..checkpoint import writing
 from ..evaluate.search import Found
-from .parts import document, thumbnail
+from .parts import document, save, thumbnail
 
 SIDE = 96  # pixels of a thumbnail at most
 SHOWN = 100  # queries on a page at most
@@ -82,10 +81,7 @@ def write_found(
     if len(found) > SHOWN:
         note += f" These are the first {SHOWN} of {len(found):,} queries."
     page = document(title, f"<h1>{escape(title)}</h1><p>{escape(note)}</p>{gallery(rows)}")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
-    return path
+    return save(path, page)
 
 
 def _neighbours(one: Found, items: Mapping[str, Tensor]) -> Iterator[Neighbour]:
@@ -114,7 +110,7 @@ def _picture(image: Tensor | None, caption: str, mark: str = "") -> str:
         return f'<div class="frame{mark}">no picture</div>'
     pixels = ' class="pixels"' if max(image.shape[1:]) <= SMALL else ""
     source = thumbnail(image, SIDE)
-    return f'<div class="frame{mark}"><img{pixels} src="{source}" alt="{escape(caption)}" loading="lazy"></div>'
+    return f'<div class="frame{mark}"><img{pixels} src="{source}" alt="{escape(caption)}"></div>'
 
 
 def _broken(caption: str) -> str:
