@@ -156,9 +156,11 @@ def test_a_loss_that_is_not_finite_is_named_with_its_step():
 
 def test_watch_is_between_healthy_and_ill():
     waits = course()
-    waits.waits = [0.6] * 50
+    waits.waits = [(0.6, 0.2)] * 50
     found = diagnose(waits)
     assert (found.verdict, found.code, found.findings[0].name) == ("watch", 1, "waiting for data")
+    waits.waits = [(0.6, 0.002)] * 50
+    assert diagnose(waits).verdict == "healthy"  # milliseconds
 
 
 def test_copies_of_training_items_among_the_test():
@@ -170,8 +172,10 @@ def test_copies_of_training_items_among_the_test():
 
 def test_too_early_to_say_is_said():
     found = diagnose(course(looks=3))
-    assert found.verdict == "healthy"
+    assert (found.verdict, found.code) == ("too early", 3)
     assert "Too early" in found.sentence
+    found = diagnose(course(looks=3, evaluation=ILL["test items known"]["evaluation"]))
+    assert found.verdict == "ill"  # what is known is said at once
 
 
 def test_a_plateau_is_no_illness_before_the_run_had_its_time():
@@ -521,7 +525,8 @@ def test_watch_says_a_finding_once(tmp_path):
 def test_doctor_on_the_command_line(tv, folder, tmp_path):  # noqa: F811
     assert tv("train", folder, *QUICK, "--out", "run", "-q")[0] == 0
     code, out, err = tv("doctor", "run")
-    assert (code, err) == (0, "") if "healthy" in out else code in (1, 2)
+    assert (code, err) == (3, "")  # of 8 steps nothing is said
+    assert "too early" in out
     code, out, _ = tv("doctor", "run", "--json")
     written = json.loads(out)
     assert written == json.loads((tmp_path / "run" / "doctor.json").read_text())
@@ -551,6 +556,15 @@ def test_diagnosis_is_the_worst_of_its_findings():
     assert Diagnosis(1, (watch, ill)).verdict == "ill"
     assert Diagnosis(1, (watch,)).code == 1
     assert Diagnosis(1, (), "all well").lines() == ["healthy (step 1). all well"]
+
+
+@pytest.mark.parametrize("text", ["null", "[]", '{"run": {}}', "{"])
+def test_a_run_json_of_something_else_takes_one_line(tv, tmp_path, text):  # noqa: F811
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(text)
+    code, _, err = tv("doctor", "run")
+    assert code == 3
+    assert err.count("\n") == 1
 
 
 def test_a_line_cut_short_is_left_out(tmp_path):

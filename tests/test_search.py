@@ -389,7 +389,7 @@ def run_cli(place, *args):
     with patch.context() as m, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         m.chdir(place)
         m.setattr(sys, "argv", ["twoviews", *map(str, args)])
-        m.setattr(log.console, "file", err)
+        m.setattr(log.console, "_file", err)
         try:
             cli.main()
         except SystemExit as stop:
@@ -570,7 +570,7 @@ def test_a_k_that_is_too_large_builds_no_index(place):
         (["run", "photos/test/cats/002.jpg", "-k", "61"], "k=61, but there are 60 items to find: give k from 1 to 60"),
         (["run", "cats/002.jpg", "-k", "0"], "greater than or equal to 1"),
         (["copied", "cats/002.jpg"], "copied/index is the index of another run: delete it"),
-        (["empty", "cats/002.jpg"], "has no weights yet"),
+        (["empty", "cats/002.jpg"], "has no weights"),
         (["texts", "cats/002.jpg"], "is not a run"),
         (["run", "cats/002.jpg", "--html", "texts"], "texts could not be written"),
         (["run", "cats/002.jpg", "--device", "gpu"], "device must be"),

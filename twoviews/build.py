@@ -82,7 +82,7 @@ def trained(run: Run, folder: Path) -> Method:
     """The method with the weights of a run's last checkpoint."""
     found = steps(folder)
     if not found:
-        raise UserError(f"{folder} has no weights yet: its training has not reached the first checkpoint")
+        raise UserError(f"{folder} has no weights: it has not reached its first checkpoint, or diverged before")
     method = untrained(run)
     load(found[-1], method)
     return method

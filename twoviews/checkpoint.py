@@ -108,7 +108,7 @@ def load_encoder(run: str | Path, device: str | torch.device = "cpu", encoder: n
     elif steps(run):
         found = part(weights(steps(run)[-1] / "method.safetensors"), "encoder.")
     else:
-        raise UserError(f"{run} has no weights yet: its training has not reached the first checkpoint")
+        raise UserError(f"{run} has no weights: it has not reached its first checkpoint, or diverged before")
     fill(encoder, found, str(run))
     return encoder.eval().to(device)
 
@@ -151,13 +151,16 @@ def read_run(run: str | Path) -> dict[str, Any]:
     """What RUN/run.json holds. Raises UserError when the folder is not a run."""
     path = Path(run) / "run.json"
     try:
-        return json.loads(path.read_text())
+        about = json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(
             f"{run} is not a run: it has no run.json; give the folder that `twoviews train` wrote"
         ) from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({one_line(error)})") from None
+    if not (isinstance(about, dict) and all(isinstance(about.get(part), dict) for part in ("run", "data"))):
+        raise UserError(f"{path} is not what `twoviews train` wrote: it lacks 'run' or 'data'")
+    return about
 
 
 def reading(about: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def doctor(
 ) -> None:
     """Is the run healthy? Says what is wrong, by which evidence, and what to do.
 
-    Exit code 0: healthy, 1: watch it, 2: ill, 3: there is nothing to judge by.
+    Exit code 0: healthy, 1: watch it, 2: ill, 3: too early, or nothing to judge by.
     """
     from .after import doctor
 

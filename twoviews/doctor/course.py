@@ -21,13 +21,14 @@ EARLY, LATE = 0.2, 0.3  # shares of the looks that count as the beginning and as
 class Course:
     """looks: the records of metrics.jsonl that look at embeddings, by step.
 
+    waits: the share of a step's time spent waiting for data, and its seconds.
     about: run.json. checkup: the last one, {} where there was none. evaluation: evaluation.json, {} likewise.
     step: the last one that was logged. bad: the step at which the loss was not finite.
     """
 
     about: Mapping[str, Any]
     looks: list[Mapping[str, Any]] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
+    waits: list[tuple[float, float]] = field(default_factory=list)
     checkup: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     step: int = 0
@@ -39,8 +40,9 @@ class Course:
         self.step = record.get("step", self.step)
         if "z_rank" in record:
             self.looks.append(record)
-        if "data_wait" in record and len(self.waits) < 10_000:
-            self.waits.append(record["data_wait"])
+        if record.get("items_per_second") and "data_wait" in record and len(self.waits) < 10_000:
+            step = self.about["run"]["batch_size"] / record["items_per_second"]
+            self.waits.append((record["data_wait"], record["data_wait"] * step))
         if "checkup" in record:
             self.checkup = record["checkup"]
         if "not_finite" in record:

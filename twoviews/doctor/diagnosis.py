@@ -1,11 +1,11 @@
-"""A diagnosis: healthy, watch or ill, with what is wrong, by which evidence, and what to do."""
+"""A diagnosis: healthy, watch or ill, with what is wrong, by which evidence, and what to do; or too early."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-VERDICTS = ("healthy", "watch", "ill")
+VERDICTS = ("healthy", "watch", "ill", "too early")
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,25 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """findings: the most likely cause first. note: what a reader should know where there is no finding."""
+    """findings: the most likely cause first. note: what a reader should know where there is no finding.
+
+    early: too few looks for a healthy run to be called so.
+    """
 
     step: int
     findings: tuple[Finding, ...] = ()
     note: str = ""
+    early: bool = False
 
     @property
     def verdict(self) -> str:
+        if self.early and not self.findings:
+            return "too early"
         return VERDICTS[max((VERDICTS.index(f.level) for f in self.findings), default=0)]
 
     @property
     def code(self) -> int:
-        """Exit code: 0 healthy, 1 watch, 2 ill."""
+        """Exit code: 0 healthy, 1 watch, 2 ill, 3 too early."""
         return VERDICTS.index(self.verdict)
 
     @property

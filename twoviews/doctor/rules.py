@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from statistics import median
 
 from .course import Course
 from .diagnosis import Diagnosis, Finding
 
-LOOKS = 5  # before which nothing is said about embeddings
+LOOKS, STEPS = 5, 20  # before which nothing is said about embeddings
 Rule = Callable[[Course], Finding | None]
 
 
@@ -237,13 +238,15 @@ def too_easy(c: Course) -> Finding | None:
 
 
 def starved(c: Course) -> Finding | None:
-    waits = sorted(c.waits)
-    if len(waits) < 10 or not (wait := waits[len(waits) // 2]) > 0.3:
+    if len(c.waits) < 10:
+        return None
+    share, seconds = (median(values) for values in zip(*c.waits, strict=True))
+    if not (share > 0.3 and seconds > 0.01):  # a wait of milliseconds is no illness, and steps of as many no run
         return None
     return Finding(
         "waiting for data",
         "watch",
-        f"half of the steps spend more than {wait:.0%} of their time waiting for data",
+        f"half of the steps wait {1000 * seconds:.0f} ms and more for data, {share:.0%} of their time",
         "Give more workers (workers=N), hold the photos in memory (memory=True) or store them smaller",
     )
 
@@ -271,17 +274,17 @@ def diagnose(course: Course) -> Diagnosis:
         cause = next((f for rule in CAUSES if (f := rule(course))), None)
     beside = [f for rule in BESIDE if (f := rule(course))]
     findings = sorted([f for f in (cause, *beside) if f], key=lambda f: f.level != "ill")
-    return Diagnosis(course.step, tuple(findings), "" if findings else well(course))
+    return Diagnosis(course.step, tuple(findings), "" if findings else well(course), too_early(course))
 
 
 def too_early(c: Course) -> bool:
-    return len(c.looks) < LOOKS
+    return len(c.looks) < LOOKS or c.step < STEPS
 
 
 def well(c: Course) -> str:
     """What is said of a run in which nothing was found."""
     if too_early(c):
-        return f"Too early to say: {len(c.looks)} looks at the embeddings, {LOOKS} are needed."
+        return f"Too early to say after {c.step} steps; {STEPS} are needed, and {LOOKS} looks at the embeddings."
     said = [f"effective rank of z {c.late('z_rank'):.0f}"]
     if not math.isnan(chance := c.late("chance")):
         said = [f"loss {c.late('loss'):.2f} against {chance:.2f} for knowing nothing", *said]
