@@ -216,7 +216,7 @@ def report(rows: list[tuple[str, int, str, Diagnosis]]) -> None:
     for case, seed, _, found in rows:
         print(f"{case}, seed {seed}: {found.verdict}. {found.sentence}\n")
     called = sorted({f.findings[0].name if f.findings else "healthy" for _, _, _, f in rows})
-    print("| made | " + " | ".join(called) + " | right |\n|---" * 1 + "|---:" * (len(called) + 1) + "|")
+    print("| made | " + " | ".join(called) + " | right |\n|---" + "|---:" * (len(called) + 1) + "|")
     right = 0
     for case in dict.fromkeys(case for case, *_ in rows):
         names = [f.findings[0].name if f.findings else "healthy" for c, _, _, f in rows if c == case]
