@@ -197,15 +197,15 @@ def dimensional_collapse(c: Course) -> Finding | None:
 
 
 def views_different(c: Course) -> Finding | None:
-    chance, loss = c.late("chance"), c.late("loss")
-    if math.isnan(chance) or len(c.looks) < 2 * LOOKS or c.step < 0.3 * c.steps or not loss > 0.97 * chance:
+    if not _at_chance(c, 0.97, after=0.3):
         return None
+    chance, loss = c.late("chance"), c.late("loss")
     nearer = c.late("alignment") / (2 * c.late("z_spread") ** 2 + 1e-12)
     if not nearer > 0.75:
         return None
     return Finding(
         "views too different",
-        "ill" if c.step >= 0.5 * c.steps and loss > 0.985 * chance else "watch",
+        "ill" if _at_chance(c, 0.985, after=0.5) else "watch",
         f"after {c.step:,} steps the loss is {loss:.2f}, where knowing nothing costs {chance:.2f}, and two views of "
         f"one item are no nearer to each other than to those of others ({c.late('matched'):.1%} find theirs)",
         "Make the views easier: larger crops (views.scale=[0.3,1.0]), views.strength=0.5, fewer operations; if they "
@@ -214,13 +214,12 @@ def views_different(c: Course) -> Finding | None:
 
 
 def stuck(c: Course) -> Finding | None:
-    chance, loss = c.late("chance"), c.late("loss")
-    if math.isnan(chance) or len(c.looks) < 2 * LOOKS or c.step < 0.5 * c.steps or not loss > 0.985 * chance:
+    if not _at_chance(c, 0.985, after=0.5):
         return None
     return Finding(
         "stuck at chance",
         "watch",
-        f"after {c.step:,} steps the loss is {loss:.2f}; knowing nothing costs ln(K+1) = {chance:.2f}",
+        f"after {c.step:,} steps the loss is {c.late('loss'):.2f}; knowing nothing costs {c.late('chance'):.2f}",
         "Raise optimizer.lr threefold, train longer, or make the views easier",
     )
 
@@ -291,6 +290,11 @@ def well(c: Course) -> str:
         others = c.late("negatives") if c.values("negatives") else math.expm1(chance)
         said.append(f"{c.late('matched'):.0%} of the items find their second view among {others:,.0f} others")
     return f"Nothing found: {', '.join(said)}."
+
+
+def _at_chance(c: Course, share: float, after: float) -> bool:
+    """Whether the loss is above a share of chance once a share of the run is over; False where there is no chance."""
+    return len(c.looks) >= 2 * LOOKS and c.step >= after * c.steps and c.late("loss") > share * c.late("chance")
 
 
 def _collapsed(c: Course) -> bool:

@@ -10,11 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 from ..evaluate.search import Found
-from .parts import document, save, thumbnail
+from .parts import SMALL, document, save, thumbnail
 
 SIDE = 96  # pixels of a thumbnail at most
 SHOWN = 100  # queries on a page at most
-SMALL = 48  # pixels up to which a picture is shown with hard edges
 
 STYLE = """<style>
 .row { display: grid; grid-template-columns: 7rem 1fr; gap: .4rem 1.4rem; padding: 1rem 0;
