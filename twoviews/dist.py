@@ -64,35 +64,60 @@ def launched(device: torch.device) -> Iterator[torch.device]:
         dist.destroy_process_group()
 
 
-def gather(x: Tensor) -> Tensor:
-    """(B, ...) -> (W * B, ...), the rows of all ranks in rank order, without gradient. B is equal on all ranks."""
-    x = x.detach()
+def counts(n: int) -> list[int]:
+    """The rows of every rank, of which this one has n. The hosts ask each other, no GPU waits."""
     if world() == 1:
-        return x
-    rows = x.new_empty((world() * len(x), *x.shape[1:]))
-    dist.all_gather_into_tensor(rows, x.contiguous())
-    return rows
+        return [n]
+    rows = torch.empty(world(), dtype=torch.int64)
+    dist.all_gather_into_tensor(rows, torch.tensor([n]), group=_hosts)
+    return rows.tolist()
+
+
+def share(rows: list[int]) -> float:
+    """What this rank's mean over its own rows counts in the mean over ranks: 1 where all have as many rows."""
+    return rows[rank()] * len(rows) / sum(rows)
+
+
+def gather(x: Tensor) -> Tensor:
+    """(B, ...) -> (N, ...), the rows of all ranks in rank order, without gradient. B may differ between ranks."""
+    x = x.detach()
+    return x if world() == 1 else _gathered(x, counts(len(x)))
 
 
 def gather_grad(x: Tensor) -> Tensor:
     """`gather` through which gradients flow back to the rank that owns each row (summed over the ranks)."""
-    return _Gather.apply(x) if world() > 1 else x
+    return _Gather.apply(x, counts(len(x))) if world() > 1 else x
 
 
 class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        return gather(x)
+    """All-gather forward, reduce-scatter backward: each rank gets the sum of its own rows and no more."""
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:
-        grad = grad.clone(memory_format=torch.contiguous_format)
-        if grad.is_cuda:
-            own = grad.new_empty((len(grad) // world(), *grad.shape[1:]))
-            dist.reduce_scatter_tensor(own, grad)
-            return own
-        dist.all_reduce(grad)  # gloo has no reduce_scatter
-        return grad.chunk(world())[rank()]
+    def forward(ctx, x: Tensor, rows: list[int]) -> Tensor:
+        ctx.rows = rows
+        return _gathered(x, rows)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        rows, most = ctx.rows, max(ctx.rows)
+        parts = [_padded(part, most) for part in grad.split(rows)]
+        own = grad.new_empty((most, *grad.shape[1:]))
+        dist.reduce_scatter_tensor(own, torch.cat(parts))
+        return own[: rows[rank()]], None
+
+
+def _gathered(x: Tensor, rows: list[int]) -> Tensor:
+    most = max(rows)
+    everyone = x.new_empty((most * len(rows), *x.shape[1:]))
+    dist.all_gather_into_tensor(everyone, _padded(x, most).contiguous())
+    if min(rows) == most:
+        return everyone
+    return torch.cat([part[:n] for part, n in zip(everyone.split(most), rows, strict=True)])
+
+
+def _padded(x: Tensor, rows: int) -> Tensor:
+    """(B, ...) -> (rows, ...), zeros below."""
+    return x if len(x) == rows else torch.cat([x, x.new_zeros((rows - len(x), *x.shape[1:]))])
 
 
 def mean(x: Tensor) -> Tensor:
