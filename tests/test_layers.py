@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "twoviews"
 ROWS = [
     {"types", "errors", "calls", "dist", "ema", "log"},
-    {"data", "encoders", "objectives", "heads", "negatives", "norm", "optim", "diagnostics"},
+    {"data", "encoders", "objectives", "heads", "negatives", "norm", "optim", "recompute", "diagnostics"},
     {"methods"},
     {"checkpoint", "train", "export"},
     {"evaluate"},

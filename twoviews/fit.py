@@ -25,6 +25,7 @@ from .evaluate.leak import copies, siblings
 from .evaluate.measure import Table, evaluate
 from .folder import free_folder, locked, open_folder, refuse_another, write_json, write_skipped
 from .log import Log
+from .recompute import lean
 from .report.page import write_report
 from .run import Run
 from .train import DTYPES, train
@@ -77,6 +78,8 @@ def fit(
         for line in (*say, f"run folder: {folder}"):
             early.say(line)
         method = build(run).to(where)
+        with lean(method, run.micro_batch, run.recompute):  # can it be?
+            pass
         if where.type == "cuda":
             method.to(memory_format=torch.channels_last)
         loader = make_loader(run, source, where, early)
@@ -104,6 +107,8 @@ def fit(
                     device=where,
                     precision=run.precision,
                     clip=run.clip,
+                    micro_batch=run.micro_batch,
+                    recompute=run.recompute,
                     seed=run.seed,
                     folder=folder,
                     log=log,
@@ -202,6 +207,8 @@ def look(run: Run, method: Method, source: Source, test: Source, device: torch.d
     """A `checkup` with a run's own views and the batches of all processes, each a group where BatchNorm is local."""
     groups = run.batchnorm if isinstance(run.batchnorm, int) else 1
     groups *= 1 if run.batchnorm == "global" else dist.world()
+    if run.micro_batch:  # a part of the batch has statistics of its own
+        groups = max(groups, -(-run.batch_size // run.accumulate // run.micro_batch))
     return checkup(
         method,
         source,

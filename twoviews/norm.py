@@ -109,7 +109,7 @@ class ScopedBatchNorm(_BatchNorm):
         mean, var, weight, bias = (None if s is None else s.repeat(n) for s in state)  # (n * C,)
         y = batch_norm(x.reshape(b // n, n * c, *places), mean, var, weight, bias, True, rate, self.eps)
         for running, now in ((self.running_mean, mean), (self.running_var, var)):
-            if running is not None and now is not None:
+            if running is not None and now is not None and rate:
                 running.copy_(now.view(n, c).mean(0))
         return y.reshape(x.shape)
 

@@ -56,6 +56,8 @@ class Run:
     optimizer:   (module) -> torch optimizer;  schedule: (step, steps) -> factor.
     batch_size:  items a step over all processes, in `accumulate` parts.
     batchnorm:   "global" over all processes, "local", or a number of groups on one device.
+    micro_batch: rows that the encoder reads at once, to save memory; the loss still sees the whole batch.
+    recompute:   forget the activations inside the encoder's blocks and make them again in backward, to save memory.
     precision:   fp32, bf16 or fp16 autocast.  clip: largest gradient norm, or None.
     loggers:     "tensorboard", "wandb" or both, beside metrics.jsonl.
     memory:      hold decoded photos in memory; None decides by size.  workers: None decides by cores.
@@ -74,6 +76,8 @@ class Run:
     epochs: int = 200
     batch_size: int = 256
     accumulate: int = 1
+    micro_batch: int | None = None
+    recompute: bool = False
     batchnorm: str | int = "global"
     precision: str = "fp32"
     clip: float | None = None
@@ -90,6 +94,7 @@ class Run:
 
         check(self.epochs >= 1, "epochs", "at least 1")
         check(self.accumulate >= 1, "accumulate", "at least 1")
+        check(self.micro_batch is None or self.micro_batch >= 2, "micro_batch", "2 or more, or None")
         check(self.precision in DTYPES, "precision", f"one of {', '.join(DTYPES)}")
         check(self.clip is None or self.clip > 0, "clip", "above 0, or None")
         check(0 <= self.holdout < 1, "holdout", "a share from 0 to below 1")

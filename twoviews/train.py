@@ -20,6 +20,7 @@ import torch
 from . import checkpoint, diagnostics, dist
 from .errors import TrainingError, UserError
 from .log import Log
+from .recompute import lean
 from .types import Batch, Method, Out
 
 CHECKPOINT_SECONDS = 20.0  # write one this often, but never spend more than a twentieth of the time on it
@@ -57,6 +58,8 @@ def train(
     device: torch.device,
     precision: str = "fp32",
     clip: float | None = None,
+    micro_batch: int | None = None,
+    recompute: bool = False,
     seed: int = 0,
     folder: Path | None = None,
     log: Log | None = None,
@@ -67,6 +70,7 @@ def train(
 
     schedule:    (step, steps) -> factor of each group's learning rate.
     clip:        largest gradient norm over all parameters; None: no clipping.
+    micro_batch: rows that the encoder reads at once, the loss still seeing all; recompute: its blocks too (`lean`).
     every_epoch: called with the number of epochs done; what it returns is logged. Runs on rank 0.
     stop:        asked after each step on rank 0; a reason ends the training.
     Raises TrainingError on a loss that is not finite (names the step), Stopped with the reason that `stop` gave,
@@ -106,7 +110,8 @@ def train(
                 for micro in range(batches.accumulate):
                     batch = next(stream)
                     last = micro == batches.accumulate - 1
-                    with nullcontext() if last or model is method else model.no_sync():
+                    whole = nullcontext() if last or model is method else model.no_sync()
+                    with lean(method, micro_batch, recompute), whole:
                         with torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32"):
                             out = model(batch)
                         scaler.scale(out.loss / batches.accumulate).backward()
