@@ -77,11 +77,9 @@ def fit(
         early = Log(quiet=quiet or not leads)
         for line in (*say, f"run folder: {folder}"):
             early.say(line)
-        method = build(run).to(where)
+        method = build(run).to(where).to(memory_format=torch.channels_last)
         with lean(method, run.micro_batch, run.recompute):  # can it be?
             pass
-        if where.type == "cuda":
-            method.to(memory_format=torch.channels_last)
         loader = make_loader(run, source, where, early)
         optimizer = make_optimizer(run, method)
         # All that can be wrong has been tried: from here on the folder is written.

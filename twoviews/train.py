@@ -20,6 +20,7 @@ import torch
 from . import checkpoint, diagnostics, dist
 from .errors import TrainingError, UserError
 from .log import Log
+from .malloc import kept
 from .recompute import lean
 from .types import Batch, Method, Out
 
@@ -99,7 +100,8 @@ def train(
 
     due = time.monotonic() + CHECKPOINT_SECONDS
     meter = Meter(device, log, step, total)
-    with _signals() as caught, log.progress("training", total, step) as bar:
+    memory = kept() if device.type == "cpu" else nullcontext()
+    with memory, _signals() as caught, log.progress("training", total, step) as bar:
         while step < total:
             stream = meter.timed(batches.epoch(step // batches.steps, start=step % batches.steps))
             for _ in range(step % batches.steps, batches.steps):
