@@ -36,7 +36,7 @@ class Pictures:
     accumulate = 1
 
     def __init__(self, args, device: torch.device):
-        self.steps = args.steps
+        self.steps = args.steps + 2  # the first warms up, the last is not seen to end
         g = torch.Generator().manual_seed(0)
         shape = (args.batch, 3, args.size, args.size)
         self.views = [torch.randn(shape, generator=g).to(device) for _ in range(2)]
@@ -47,7 +47,6 @@ class Pictures:
         for _ in range(start, self.steps):
             self.asked.append(time.perf_counter())
             yield Batch(self.views, self.ids)
-        self.asked.append(time.perf_counter())
 
 
 class Losses:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from twoviews.objectives import info_nce, nt_xent
+from twoviews.objectives.contrast import info_nce, nt_xent, symmetric_info_nce
 
 TEMPERATURES = (0.01, 0.07, 0.5, 1.0)
 
@@ -51,12 +51,21 @@ def test_info_nce_is_the_double_loop(queue, t):
     torch.testing.assert_close(info_nce(q, k, negatives, t), loop_info_nce(q, k, negatives, t), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("t", TEMPERATURES)
+def test_symmetric_info_nce_is_the_mean_of_both_directions(t):
+    q, k = units(6, 5), units(6, 5, seed=1)
+    loops = (loop_info_nce(q, k, None, t) + loop_info_nce(k, q, None, t)) / 2
+    torch.testing.assert_close(symmetric_info_nce(q, k, t), loops, rtol=1e-12, atol=1e-12)
+    assert symmetric_info_nce(q, k, t) == (info_nce(q, k, None, t) + info_nce(k, q, None, t)) / 2
+
+
 def test_gradients_are_those_of_finite_differences():
     views = [units(4, 3, seed=s).requires_grad_() for s in range(3)]
     assert torch.autograd.gradcheck(lambda *z: nt_xent(z, 0.3), views)
     q, k, negatives = (units(4, 3, seed=s).requires_grad_() for s in range(3))
     assert torch.autograd.gradcheck(lambda *z: info_nce(*z, 0.3), (q, k, negatives))
     assert torch.autograd.gradcheck(lambda a, b: info_nce(a, b, None, 0.3), (q, k))
+    assert torch.autograd.gradcheck(lambda a, b: symmetric_info_nce(a, b, 0.3), (q, k))
 
 
 def test_equal_similarities_give_the_log_of_the_candidates():
@@ -103,6 +112,8 @@ def test_a_temperature_must_be_positive(t):
         nt_xent([z, z], t)
     with pytest.raises(ValueError, match="temperature must be positive"):
         info_nce(z, z, None, t)
+    with pytest.raises(ValueError, match="temperature must be positive"):
+        symmetric_info_nce(z, z, t)
 
 
 def test_shapes_must_fit():
@@ -110,3 +121,5 @@ def test_shapes_must_fit():
         nt_xent([units(4, 3)], 0.1)
     with pytest.raises(ValueError, match="must both be"):
         info_nce(units(4, 3), units(4, 1), None, 0.1)  # would broadcast silently
+    with pytest.raises(ValueError, match="must both be"):
+        symmetric_info_nce(units(4, 3), units(4, 1), 0.1)

@@ -23,7 +23,7 @@ from torch import Tensor
 from ..dist import world
 from ..errors import UserError
 from ..heads import unit
-from ..objectives.contrast import info_nce
+from ..objectives.contrast import symmetric_info_nce
 from ..types import Batch, Contrast, Encoder, Method, Out
 
 SHARE = 360 / 2048
@@ -52,6 +52,6 @@ class DirectCLR(Method):
             raise UserError(f"DirectCLR compares two views, got {len(batch.views)}: choose views=two_crops")
         h1, h2 = (self.encoder(x) for x in batch.views)  # (B, D)
         z1, z2 = self.project(h1), self.project(h2)  # (B, d0)
-        loss = (info_nce(z1, z2, None, self.temperature) + info_nce(z2, z1, None, self.temperature)) / 2
+        loss = symmetric_info_nce(z1, z2, self.temperature)
         chance = math.log(len(z1) * world())
         return Out(loss, z=z1, h=h1, contrast=Contrast(z2, None, self.temperature, chance))
