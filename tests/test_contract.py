@@ -16,7 +16,7 @@ from twoviews.methods import METHODS
 from twoviews.methods.moco import MoCo
 from twoviews.types import Batch
 
-SMALL = {"dim": 4, "hidden": 8, "queue": 20, "classes": 3}
+SMALL = {"dim": 4, "hidden": 8, "queue": 20, "classes": 3, "items": 8, "negatives": 6}
 
 
 def build(name, **settings):

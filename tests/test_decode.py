@@ -12,7 +12,9 @@ import tifffile
 import torch
 from PIL import Image, ImageOps
 
+from twoviews.data import decode as module
 from twoviews.data.decode import decode
+from twoviews.data.loader import collate
 from twoviews.errors import BrokenItem
 
 RNG = np.random.default_rng(0)
@@ -37,7 +39,6 @@ def tiff(array, **options):
 def pixels(item, **options):
     x = decode(item, **options)[0]
     assert x.dtype == torch.uint8
-    assert x.is_contiguous()
     return x.permute(1, 2, 0).numpy()  # (H, W, C)
 
 
@@ -69,6 +70,52 @@ def test_grey(format):
 def test_grey_of_colour_is_pillows():
     want = np.asarray(Image.fromarray(RGB).convert("L"))[..., None]
     np.testing.assert_array_equal(pixels(saved(Image.fromarray(RGB), "PNG"), channels=1), want)
+
+
+@pytest.mark.parametrize("max_side", [None, 500, 60, 47])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_plain_jpeg_has_the_same_pixels_from_either_decoder(monkeypatch, mode, max_side):
+    pytest.importorskip("simplejpeg")
+    image = Image.fromarray(RGB).resize((333, 241), Image.Resampling.BICUBIC).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    kinds = [{"quality": q, "subsampling": s} for q in (60, 98) for s in (0, 1, 2)]
+    kinds += [{"progressive": True}, {"optimize": True}, {"exif": exif}, {"restart_marker_rows": 1}]
+    files = [saved(image, "JPEG", **kind) for kind in kinds]
+    ours = [decode(data, max_side=max_side) for data in files]
+    monkeypatch.setattr(module, "_simplejpeg", lambda: None)
+    for data, (x, native) in zip(files, ours, strict=True):
+        pillows, same = decode(data, max_side=max_side)
+        assert torch.equal(x, pillows)
+        assert native == same
+
+
+def test_a_jpeg_with_stray_bytes_is_read_as_pillow_reads_it():
+    data = saved(Image.fromarray(RGB), "JPEG")
+    stray = data[:-2] + b"\0\0\0" + data[-2:]
+    assert torch.equal(decode(stray)[0], decode(data)[0])
+
+
+def test_photos_lie_pixel_after_pixel_also_on_a_canvas():
+    a = decode(saved(Image.fromarray(RGB), "JPEG"))[0]
+    b = decode(saved(Image.fromarray(RGB[:20, :31].copy()), "PNG"))[0]
+    assert a.stride() == (1, 3 * 48, 3)
+    canvas, sizes = collate([a, b])
+    assert canvas.permute(0, 2, 3, 1).is_contiguous()
+    assert sizes.tolist() == [[36, 48], [20, 31]]
+    assert torch.equal(canvas[0], a)
+    assert torch.equal(canvas[1, :, :20, :31], b)
+    assert canvas[1].sum() == b.sum()
+    planes = torch.randint(0, 256, (2, 3, 5, 6), dtype=torch.uint8)
+    assert torch.equal(collate(list(planes))[0], planes)
+    assert collate(list(planes))[0].is_contiguous()
+
+
+def test_an_array_is_not_shared():
+    array = np.zeros((3, 4, 5), np.uint8)
+    x = decode(array)[0]
+    x += 1
+    assert array.max() == 0
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "WEBP"])

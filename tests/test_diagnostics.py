@@ -118,7 +118,7 @@ def test_queue_age():
 @pytest.mark.parametrize("name", METHODS)
 def test_observe_reads_every_method_and_changes_nothing(name):
     torch.manual_seed(0)
-    known = {"dim": 4, "hidden": 8, "queue": 20, "classes": 3}
+    known = {"dim": 4, "hidden": 8, "queue": 20, "classes": 3, "items": 8, "negatives": 6}
     from inspect import signature
 
     method = METHODS[name](Tiny(), **{k: v for k, v in known.items() if k in signature(METHODS[name]).parameters})

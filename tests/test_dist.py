@@ -1,30 +1,34 @@
-"""Two processes, each with its own data, do what one process does with all of it."""
+"""What processes tell each other: two and four of them, with as many rows each or not, and what one does alone."""
 
+import multiprocessing
 import os
+from datetime import timedelta
 
 import pytest
 import torch
 import torch.multiprocessing as mp
-from conftest import Numbers, Tiny
+from conftest import Tiny
 
 from twoviews import dist
 from twoviews.methods import METHODS
-from twoviews.types import Batch
 
 WORLD = 2
 SETTINGS = {
     "simclr": {"dim": 4, "hidden": 8},
     "moco": {"dim": 4, "hidden": 8, "queue": 20},
+    "moco symmetric": {"dim": 4, "hidden": 8, "queue": 20, "symmetric": True},
     "moco_v1": {"dim": 4, "queue": 20},
     "end_to_end": {"dim": 4, "hidden": 8},
     "directclr": {},
+    "instdisc": {"items": 8, "dim": 4, "negatives": 6},
     "supervised": {"classes": 3},
 }
+LAYOUTS = {2: {"even": [3, 3], "uneven": [4, 1]}, 4: {"even": [2, 2, 2, 2], "uneven": [3, 1, 2, 2]}}
 
 
-def build(name):
+def build(name, encoder=Tiny):
     torch.manual_seed(0)
-    method = METHODS[name](Tiny(), **SETTINGS[name])
+    method = METHODS[name.split()[0]](encoder(), **SETTINGS[name])
     for module in list(method.modules()):  # a head with BatchNorm is tested in test_norm; here rows stay apart
         for key, child in list(module.named_children()):
             if isinstance(child, torch.nn.BatchNorm1d):
@@ -32,81 +36,110 @@ def build(name):
     return method.double()
 
 
-def part(batch, rank, world):
-    rows = len(batch.ids) // world
-    own = slice(rank * rows, (rank + 1) * rows)
-    return Batch([v[own].double() for v in batch.views], batch.ids[own], batch.labels[own])
+def launch(world, work, folder, *args):
+    """work(rank, world, folder, *args) in `world` processes that speak by gloo; what each returns."""
+    multiprocessing.set_forkserver_preload(["torch.distributed.fsdp", "torch.distributed.tensor", "twoviews.train"])
+    entry = (work, world, str(folder), args)
+    mp.start_processes(enter, entry, nprocs=world, start_method="forkserver")
+    return [torch.load(os.path.join(folder, f"{rank}.pt"), weights_only=False) for rank in range(world)]
 
 
-def steps(method, model, rank, world):
-    """Three steps of SGD by hand; returns what must not depend on the number of processes."""
-    losses = []
-    for seed in range(3):
-        out = model(part(Numbers().batch(seed), rank, world))
-        out.loss.backward()
-        method.after_batch(out)
-        losses.append(dist.mean(out.loss))
-        grads = [p.grad.clone() for p in method.parameters() if p.requires_grad]
-        with torch.no_grad():
-            for p in method.parameters():
-                if p.requires_grad:
-                    p.sub_(p.grad, alpha=0.1)
-                    p.grad = None
-        method.after_step()
-    return losses, grads, method.state_dict()
-
-
-def worker(rank, world, folder):
+def enter(rank, work, world, folder, args):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
+    wait = timedelta(seconds=60)
+    init = f"file://{folder}/init-{world}"
+    torch.distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=world, timeout=wait)
+    torch.save(work(rank, world, folder, *args), os.path.join(folder, f"{rank}.pt"))
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
+def own_rows(layout, rank):
+    """This rank's rows of a (N, 2, 3) that is the same everywhere, and their place."""
+    own = slice(sum(layout[:rank]), sum(layout[: rank + 1]))
+    return numbers(sum(layout))[own], own
+
+
+def numbers(rows, seed=0):
+    return torch.randn(rows, 2, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def refuse(*args, **kwargs):
+    raise RuntimeError("Backend gloo does not support _reduce_scatter_base")
+
+
+def speak(rank, world, folder):
     torch.manual_seed(100 + rank)  # ranks must agree on a shuffle without sharing a generator
     found = {}
-    for name in METHODS:
-        method = build(name)
-        found[name] = steps(method, dist.replicated(method, torch.device("cpu")), rank, world)
-    x = torch.arange(6.0, dtype=torch.float64).view(3, 2) + 10 * rank
-    x.requires_grad_()
-    weights = torch.arange(12.0, dtype=torch.float64).view(6, 2) * (1 + rank)
-    (dist.gather_grad(x) * weights).sum().backward()
-    found["gather"] = dist.gather(x), x.grad
-    found["shuffled"] = dist.shuffled(lambda rows: rows * 2, x), x.detach()
-    found["any"] = dist.any_rank(rank == 1), dist.any_rank(False)
-    torch.save(found, os.path.join(folder, f"{rank}.pt"))
-    torch.distributed.destroy_process_group()
+    for name, layout in LAYOUTS[world].items():
+        x, _ = own_rows(layout, rank)
+        gathered = []
+        for reduce in (torch.distributed.reduce_scatter_tensor, refuse):  # as in an older gloo
+            usual, torch.distributed.reduce_scatter_tensor = torch.distributed.reduce_scatter_tensor, reduce
+            x = x.detach().requires_grad_()
+            (dist.gather_grad(x) * numbers(sum(layout), seed=1 + rank)).sum().backward()
+            gathered.append(x.grad)
+            torch.distributed.reduce_scatter_tensor = usual
+        found[name] = {
+            "counts": dist.counts(len(x)),
+            "share": dist.share(layout),
+            "rows": dist.gather(x),
+            "names": dist.gather(torch.arange(len(x)) + 10 * rank),
+            "gradient": gathered,
+            "shuffled": dist.shuffled(lambda rows: torch.cat([rows, torch.full_like(rows, len(rows))], 1), x),
+        }
+    found["largest"] = dist.largest(rank), dist.largest(0)
+    found["leader"] = dist.from_leader({"rank": rank})
+    found["agreed"] = dist.agreed(torch.rand(3))
+    found["sums"] = dist.mean(torch.tensor(float(rank))), dist.total(torch.tensor(rank))
+    with dist.alone():
+        found["alone"] = dist.world(), dist.gather_grad(x) is x, dist.largest(rank)
+    return found
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(worker, (WORLD, str(folder)), nprocs=WORLD)
-    return [torch.load(folder / f"{r}.pt", weights_only=False) for r in range(WORLD)]
+@pytest.fixture(scope="module", params=LAYOUTS)
+def ranks(request, tmp_path_factory):
+    return launch(request.param, speak, tmp_path_factory.mktemp("speak"))
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_loss_gradient_queue_and_teacher_are_those_of_one_process(name, ranks):
-    method = build(name)
-    losses, grads, state = steps(method, method, 0, 1)
-    for found in ranks:
-        torch.testing.assert_close(found[name][0], losses, rtol=1e-10, atol=1e-12)
-        torch.testing.assert_close(found[name][1], grads, rtol=1e-8, atol=1e-12)
-        torch.testing.assert_close(dict(found[name][2]), dict(state), rtol=1e-8, atol=1e-12)
-
-
-def test_gather_keeps_rank_order_and_sums_gradients_from_all_ranks(ranks):
-    x = torch.arange(6.0, dtype=torch.float64).view(3, 2)
-    weights = torch.arange(12.0, dtype=torch.float64).view(6, 2) * 3  # 1 + 2 from the two ranks
+@pytest.mark.parametrize("name", ["even", "uneven"])
+def test_rows_of_all_ranks_in_rank_order_whatever_their_number(ranks, name):
+    layout = LAYOUTS[len(ranks)][name]
     for rank, found in enumerate(ranks):
-        torch.testing.assert_close(found["gather"][0], torch.cat([x, x + 10]))
-        torch.testing.assert_close(found["gather"][1], weights[3 * rank :][:3])
+        assert found[name]["counts"] == layout
+        assert found[name]["share"] == pytest.approx(layout[rank] * len(layout) / sum(layout))
+        assert torch.equal(found[name]["rows"], numbers(sum(layout)))
+        assert found[name]["names"].tolist() == [10 * r + i for r, n in enumerate(layout) for i in range(n)]
 
 
-def test_shuffled_rows_come_back_to_their_place(ranks):
+@pytest.mark.parametrize("name", ["even", "uneven"])
+def test_gradients_of_all_ranks_come_back_to_the_rows_they_are_of(ranks, name):
+    layout = LAYOUTS[len(ranks)][name]
+    expected = sum(numbers(sum(layout), seed=1 + rank) for rank in range(len(ranks)))
+    for rank, found in enumerate(ranks):
+        for gradient in found[name]["gradient"]:
+            torch.testing.assert_close(gradient, expected[own_rows(layout, rank)[1]])
+
+
+@pytest.mark.parametrize("name", ["even", "uneven"])
+def test_shuffled_rows_come_back_to_their_place(ranks, name):
+    layout = LAYOUTS[len(ranks)][name]
+    met = []
+    for rank, found in enumerate(ranks):
+        rows, company = found[name]["shuffled"].split(2, dim=1)
+        assert torch.equal(rows, own_rows(layout, rank)[0])
+        met += company[:, 0, 0].tolist()
+    assert sorted(met) == sorted(n for n in layout for _ in range(n))  # rows went round in batches of the old sizes
+
+
+def test_all_decide_alike(ranks):
+    world = len(ranks)
     for found in ranks:
-        torch.testing.assert_close(found["shuffled"][0], 2 * found["shuffled"][1])
-
-
-def test_one_rank_is_enough_to_stop_all(ranks):
-    assert [found["any"] for found in ranks] == [(True, False)] * WORLD
+        assert found["largest"] == (world - 1, 0)
+        assert found["leader"] == {"rank": 0}
+        assert torch.equal(found["agreed"], ranks[0]["agreed"])
+        assert [float(x) for x in found["sums"]] == [(world - 1) / 2, world * (world - 1) / 2]
+    assert [found["alone"] for found in ranks] == [(1, True, rank) for rank in range(world)]
 
 
 def test_alone_everything_is_the_identity():
@@ -114,4 +147,4 @@ def test_alone_everything_is_the_identity():
     assert dist.gather_grad(x) is x
     assert torch.equal(dist.gather(x), x)
     torch.testing.assert_close(dist.shuffled(lambda rows: rows + 1, x), x + 1)
-    assert (dist.rank(), dist.world()) == (0, 1)
+    assert (dist.rank(), dist.world(), dist.largest(3), dist.counts(4)) == (0, 1, 3, [4])

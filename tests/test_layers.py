@@ -9,7 +9,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "twoviews"
 ROWS = [
-    {"types", "errors", "calls", "dist", "ema", "log", "malloc"},
+    {"types", "errors", "calls", "dist", "ema", "fsdp", "log", "malloc"},
     {"data", "encoders", "objectives", "heads", "negatives", "norm", "optim", "recompute", "diagnostics"},
     {"methods"},
     {"checkpoint", "train", "export"},

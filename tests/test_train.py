@@ -49,7 +49,7 @@ class Bad(Numbers):
 def build(name="moco", optimizer=sgd):
     torch.manual_seed(0)
     kwargs = {"simclr": {"dim": 4, "hidden": 8}, "supervised": {"classes": 3}, "moco_v1": {"dim": 4, "queue": 20}}
-    kwargs |= {"end_to_end": {"dim": 4, "hidden": 8}, "directclr": {}}
+    kwargs |= {"end_to_end": {"dim": 4, "hidden": 8}, "directclr": {}, "instdisc": {"dim": 4, "items": 8}}
     method = METHODS[name](Tiny(torch.nn.BatchNorm1d), **kwargs.get(name, SMALL))
     return method, optimizer(method, lr=0.1)
 

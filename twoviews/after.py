@@ -24,6 +24,7 @@ from .errors import UserError
 from .evaluate.embed import features, model
 from .evaluate.queries import as_photos, as_vector, find_key, pictures
 from .evaluate.search import Found, Stamp, open_index
+from .evaluate.split import portion
 from .export import export_encoder
 from .fit import Result, look
 from .folder import write_json, write_skipped
@@ -85,7 +86,7 @@ def doctor(run: str | Path | Result, *, device: str | None = None, quiet: bool =
     if not (folder / "checkup.json").exists():
         try:
             it = open_run(run, device, log)
-            course.checkup = look(it.run, it.method, it.source, it.test, it.device)
+            course.checkup = look(it.run, it.method, portion(it.source), it.test, it.device)
         except UserError as why:
             log.say(f"judged by what was logged alone: {why}")
     diagnosis = diagnose(course)
@@ -107,7 +108,7 @@ def report(
             it.folder,
             it.run,
             it.method,
-            it.source,
+            portion(it.source),
             it.test,
             device=it.device,
             workers=readers(it.test),

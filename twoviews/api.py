@@ -13,6 +13,7 @@ from .after import warn_unfinished
 from .build import find_device, readers, sources, trained
 from .checkpoint import digest, load_encoder, read_run, reading
 from .data.image import photos
+from .data.remote import is_pattern, is_url
 from .data.views import VIEWS
 from .encoders import ENCODERS
 from .errors import UserError, unknown
@@ -58,7 +59,8 @@ def train(
 ) -> Result:
     """Train an encoder on photos and measure it; goes on where an earlier call was stopped.
 
-    data:     a folder, archive, Parquet or NumPy file, array, torch Dataset or Hugging Face dataset.
+    data:     a folder, archive, Parquet or NumPy file, a folder, URL or pattern of shards, array, torch Dataset or
+              Hugging Face dataset.
     stop_when_ill: end the training when the doctor finds the run ill.
     settings: changes to the recipe by name, as {"method.temperature": 0.2}; those without a dot also as keywords.
     >>> twoviews.train("photos/", epochs=50, method="moco", settings={"method.queue": 4096})
@@ -67,7 +69,8 @@ def train(
         raise unknown("recipe", recipe, RECIPES)
     make = RECIPES[recipe]
     known = {"device": str(find_device(device)), "labels": None if labels is None else str(labels)}
-    data = str(Path(data)) if isinstance(data, str | Path) else data  # so that "photos" and "photos/" are one run
+    if isinstance(data, str | Path) and not is_url(str(data)):
+        data = str(Path(data))  # so that "photos" and "photos/" are one run
     wanted = inspect.signature(make).parameters
     if labels is not None and "labels" not in wanted:
         raise UserError(f"the recipe '{recipe}' takes its labels from its data; leave --labels out")
@@ -213,4 +216,6 @@ def stem(data: Any) -> str:
     """A short name for the data, for the folder of its run."""
     if not isinstance(data, str):
         return type(data).__name__.lower()
+    if (is_url(data) or is_pattern(data)) and Path(data).suffix:  # of shards: the folder they lie in
+        data = data.rpartition("/")[0]
     return Path(data.rstrip("/")).name.split(".")[0] or "photos"

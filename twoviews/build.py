@@ -10,15 +10,17 @@ from typing import Any
 
 import torch
 
-from . import dist
+from . import dist, fsdp
 from .calls import PACKAGE
-from .checkpoint import load, steps, unfetched
+from .checkpoint import fill, load, steps, tensors, unfetched
 from .data.loader import Loader, cores
+from .ema import EMA
 from .errors import UserError
-from .evaluate.split import holdout
+from .evaluate.split import holdout, is_stream, tail
 from .folder import hardware, versions
 from .log import Log
 from .norm import set_batchnorm
+from .recompute import blocks_of
 from .run import Run
 from .types import Method, Source
 
@@ -50,6 +52,8 @@ def sources(run: Run) -> tuple[Source, Source]:
     if n < 4:
         raise UserError(f"{source.name} holds {n} items: two views of so few teach nothing; give at least 4")
     share = min(max(run.holdout, 2 / n), max(MEASURED / n, 2 / n))
+    if is_stream(source):
+        return tail(source, share)
     try:
         rest, held = holdout(n if source.labels is None else source.labels, share)  # of every class alike
     except UserError:  # too few of each
@@ -64,6 +68,24 @@ def build(run: Run) -> Method:
     if not isinstance(method, Method):
         raise UserError(f"a method must be a subclass of twoviews.Method, got {type(method).__name__}")
     return set_batchnorm(method, run.batchnorm)  # type: ignore[return-value]
+
+
+def sharded(method: Method, device: torch.device) -> Method:
+    """The method with its weights spread over the processes, block by block; so are its slow copies. In place."""
+    networks = [method.encoder, *(m for ema in method.modules() if isinstance(ema, EMA) for m in ema.modules_)]
+    return fsdp.sharded(method, [b for network in networks for b in blocks_of(network)], device)  # type: ignore[return-value]
+
+
+def whole(run: Run, method: Method, device: torch.device) -> Method:
+    """The method as rank 0 can use it alone: itself, or of a sharded one a copy. All ranks must ask."""
+    if not fsdp.is_sharded(method):
+        return method
+    weights = tensors(method)
+    if dist.rank() != 0:
+        return method
+    copy = untrained(run).to(device)
+    fill(copy, weights, "the shards")
+    return copy
 
 
 def make_optimizer(run: Run, method: Method) -> torch.optim.Optimizer:

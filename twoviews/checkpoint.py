@@ -24,7 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from . import fsdp
 from .calls import PACKAGE, accepts, rebuild
+from .dist import rank
 from .errors import UserError
 
 KEEP = 2  # the last checkpoint and the one before
@@ -33,15 +35,20 @@ KEEP = 2  # the last checkpoint and the one before
 def save(folder: Path, step: int, method: nn.Module, state: dict[str, Any]) -> Path:
     """Write checkpoints/step-N of a run's folder atomically and drop all but the last two.
 
+    All is saved whole, so that any number of processes can go on from it, sharded or not. Rank 0 writes; where the
+    weights are sharded all ranks must call, for each has a part to give.
     Raises UserError on a full disk or a folder that cannot be written; older checkpoints stay.
     """
     final = folder / "checkpoints" / f"step-{step:08d}"
     temporary = final.with_name(f".{final.name}.tmp")
+    weights, state = tensors(method), fsdp.whole(state)
+    if rank() != 0:
+        return final
     with writing(final):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            save_file(tensors(method), temporary / "method.safetensors")
+            save_file(weights, temporary / "method.safetensors")
             torch.save(state, temporary / "state.pt")
             for file in temporary.iterdir():
                 sync(file)
@@ -86,6 +93,18 @@ def load(checkpoint: Path, method: nn.Module) -> dict[str, Any]:
         ) from None
     fill(method, tensors, str(checkpoint))
     return state
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`load_state_dict` of a state that was saved whole; what belongs to sharded weights is cut like them."""
+    weights = [w for group in optimizer.param_groups for w in group["params"]]
+
+    def part(value: Any, weight: Tensor) -> Any:
+        alike = isinstance(value, Tensor) and value.shape == weight.shape
+        return fsdp.cut(value, weight) if alike else value
+
+    own = {i: {k: part(v, weights[i]) for k, v in values.items()} for i, values in state["state"].items()}
+    optimizer.load_state_dict(state | {"state": own})
 
 
 def load_encoder(run: str | Path, device: str | torch.device = "cpu", encoder: nn.Module | None = None) -> nn.Module:
@@ -179,9 +198,10 @@ def digest(module: nn.Module) -> str:
 
 
 def fill(module: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
-    """`load_state_dict`, strict, with an error that says what does not fit."""
+    """`load_state_dict`, strict, with an error that says what does not fit. A sharded module takes its parts."""
     try:
-        module.load_state_dict(tensors)
+        own = module.state_dict()
+        module.load_state_dict({k: fsdp.cut(v, own.get(k)) for k, v in tensors.items()})
     except RuntimeError as error:
         raise UserError(f"the weights in {where} do not fit {type(module).__name__}: {one_line(error)}") from None
 
@@ -207,8 +227,9 @@ def one_line(error: BaseException) -> str:
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A module's state as safetensors can hold it: on the CPU, contiguous, nothing shared."""
-    return {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()}  # tied weights twice
+    """A module's state as safetensors can hold it: whole, on the CPU, contiguous, nothing shared."""
+    state = fsdp.whole(dict(module.state_dict()))
+    return {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}  # tied weights twice
 
 
 def sync(file: Path) -> None:

@@ -35,10 +35,10 @@ Settings = Annotated[
 
 @app.command(
     epilog="**Examples:** `twoviews train photos/` · `twoviews train photos.zip epochs=50 method=moco` · "
-    "`torchrun --nproc-per-node 8 -m twoviews train photos/`"
+    "`torchrun --nproc-per-node 8 -m twoviews train photos/` · `twoviews train 's3://bucket/{000..999}.tar'`"
 )
 def train(
-    data: Annotated[str, typer.Argument(help="A folder, .zip, .tar, .parquet or .npy of photos.")],
+    data: Annotated[str, typer.Argument(help="A folder, .zip, .tar, .parquet or .npy of photos, or shards by URL.")],
     settings: Settings = None,
     recipe: Annotated[str, typer.Option(help="A recipe's name, see `twoviews list recipes`.")] = "auto",
     out: Out = None,

@@ -3,6 +3,11 @@
 Started by torchrun, every function speaks to all ranks; otherwise each is the identity. `gather_grad` has the
 exact gradient: DDP averages the ranks' gradients, so a loss that is the mean over a rank's own rows against
 the gathered columns of all ranks gives the gradient of the one-process loss.
+
+A rank that comes `STEP` late to a step is taken for dead and ends the others. Only where rank 0 has work of its own
+(measures, a report) do they wait longer, in `barrier` and `from_leader`.
+
+ShuffleBN: He et al. 2020, arXiv:1911.05722.
 """
 
 from __future__ import annotations
@@ -17,9 +22,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+STEP = timedelta(minutes=10)  # a rank this late in a step is dead
+LEADER = timedelta(hours=12)  # rank 0 may measure for so long while the others wait
+
 _hosts: Any = None  # a group of processes that speak through the CPU
+_patient: Any = None  # the same, for what waits for rank 0
 _alone = False
 
 
@@ -53,14 +63,18 @@ def launched(device: torch.device) -> Iterator[torch.device]:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
         settings = {"backend": "nccl", "device_id": device}
-    # Rank 0 measures while the others wait: longer than the usual ten minutes on a large set.
-    dist.init_process_group(timeout=timedelta(hours=12), **settings)
-    global _hosts
-    _hosts = dist.new_group(backend="gloo")
+    store, place, size = next(rendezvous("env://", timeout=STEP))
+    if os.environ.get("GROUP_WORLD_SIZE", "1") == "1":
+        # torchrun keeps one store through its restarts, and gloo would wait for the addresses of the dead in it.
+        store = dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(store=store, rank=place, world_size=size, timeout=STEP, **settings)
+    global _hosts, _patient
+    _hosts = dist.new_group(backend="gloo", timeout=STEP)
+    _patient = dist.new_group(backend="gloo", timeout=LEADER)
     try:
         yield device
     finally:
-        _hosts = None
+        _hosts = _patient = None
         dist.destroy_process_group()
 
 
@@ -101,9 +115,20 @@ class _Gather(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         rows, most = ctx.rows, max(ctx.rows)
         parts = [_padded(part, most) for part in grad.split(rows)]
-        own = grad.new_empty((most, *grad.shape[1:]))
-        dist.reduce_scatter_tensor(own, torch.cat(parts))
-        return own[: rows[rank()]], None
+        return _reduced(torch.cat(parts), most)[: rows[rank()]], None
+
+
+def _reduced(x: Tensor, rows: int) -> Tensor:
+    """The sum over ranks of this rank's block of x, which has `rows` rows for each."""
+    own = x.new_empty((rows, *x.shape[1:]))
+    try:
+        dist.reduce_scatter_tensor(own, x)
+    except RuntimeError as error:  # an older gloo; it says so before anything is sent
+        if "not support" not in str(error):
+            raise
+        dist.all_reduce(x)
+        own = x[rank() * rows :][:rows]
+    return own
 
 
 def _gathered(x: Tensor, rows: list[int]) -> Tensor:
@@ -130,21 +155,28 @@ def mean(x: Tensor) -> Tensor:
 
 
 def from_leader(value: Any) -> Any:
-    """What rank 0 has, on all ranks."""
+    """What rank 0 has, on all ranks, however long it takes."""
     if world() == 1:
         return value
     box = [value]
-    dist.broadcast_object_list(box, src=0, group=_hosts)
+    dist.broadcast_object_list(box, src=0, group=_patient)
     return box[0]
 
 
-def any_rank(flag: bool) -> bool:
-    """Whether the flag is set on any rank, so that all stop at one step. The hosts ask each other, no GPU waits."""
+def largest(number: int) -> int:
+    """The largest of the ranks' numbers, so that all decide alike. The hosts ask each other, no GPU waits."""
     if world() == 1:
-        return flag
-    vote = torch.tensor(float(flag))
+        return number
+    vote = torch.tensor(number)
     dist.all_reduce(vote, op=dist.ReduceOp.MAX, group=_hosts)
-    return bool(vote)
+    return int(vote)
+
+
+def agreed(x: Tensor) -> Tensor:
+    """Rank 0's random numbers, on all ranks."""
+    if world() > 1:
+        dist.broadcast(x, 0)
+    return x
 
 
 def total(count: Tensor) -> Tensor:
@@ -165,12 +197,14 @@ def replicated(module: nn.Module, device: torch.device) -> Any:
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     sync = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # the new name since 2.13
     settings: dict[str, Any] = {sync: False, "device_ids": [device.index] if device.type == "cuda" else None}
-    return DistributedDataParallel(module, **settings)
+    # Gradients live in the buckets that are sent: one copy of them, not two.
+    return DistributedDataParallel(module, gradient_as_bucket_view=True, **settings)
 
 
 def barrier() -> None:
+    """Wait for all ranks, however long one takes."""
     if world() > 1:
-        dist.barrier()
+        dist.barrier(group=_patient)
 
 
 def shuffled(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -180,10 +214,8 @@ def shuffled(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     away (He et al. 2020, section 3.3). Where no statistics are shared it changes nothing. No gradient.
     """
     with torch.no_grad():
-        b, rows = len(x), gather(x)
-        order = torch.randperm(len(rows)).to(x.device)
-        if world() > 1:
-            dist.broadcast(order, 0)
-        own = slice(rank() * b, (rank() + 1) * b)
-        out = gather(module(rows[order[own]]))
+        everyone, begin = gather(x), sum(counts(len(x))[: rank()])
+        own = slice(begin, begin + len(x))
+        order = agreed(torch.randperm(len(everyone)).to(x.device))
+        out = gather(module(everyone[order[own]]))
         return out[order.argsort()[own]]

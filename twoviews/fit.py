@@ -11,8 +11,20 @@ from typing import Any
 import torch
 
 from . import dist
-from .build import build, describe, find_device, make_loader, make_optimizer, readers, sources, untrained
+from .build import (
+    build,
+    describe,
+    find_device,
+    make_loader,
+    make_optimizer,
+    readers,
+    sharded,
+    sources,
+    untrained,
+    whole,
+)
 from .checkpoint import save_encoder
+from .data.stream import described
 from .doctor.checkup import checkup
 from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
@@ -23,6 +35,7 @@ from .evaluate.embed import features, model
 from .evaluate.knn import knn
 from .evaluate.leak import copies, siblings
 from .evaluate.measure import Table, evaluate
+from .evaluate.split import portion
 from .folder import free_folder, locked, open_folder, refuse_another, write_json, write_skipped
 from .log import Log
 from .recompute import lean
@@ -36,7 +49,10 @@ CHECKUPS = {4**i for i in range(10)}  # epochs after which the doctor looks clos
 
 @dataclass
 class Result:
-    """What `fit` leaves: the folder, the method with its trained encoder, on rank 0 the measures and the diagnosis."""
+    """What `fit` leaves: the folder, the method with its trained encoder, on rank 0 the measures and the diagnosis.
+
+    Of a run with shard=True only rank 0 has the whole method.
+    """
 
     folder: Path
     run: Run
@@ -68,6 +84,7 @@ def fit(
     with dist.launched(find_device(device)) as where:
         leads = dist.rank() == 0
         source, test = sources(run)
+        seen = portion(source)
         run = run.resolved(source)
         about = describe(run, source)
         folder = Path(out)
@@ -77,10 +94,14 @@ def fit(
         early = Log(quiet=quiet or not leads)
         for line in (*say, f"run folder: {folder}"):
             early.say(line)
-        method = build(run).to(where).to(memory_format=torch.channels_last)
+        layout = torch.contiguous_format if run.shard else torch.channels_last  # FSDP2 takes no other
+        method = build(run).to(where).to(memory_format=layout)
         with lean(method, run.micro_batch, run.recompute):  # can it be?
             pass
+        method = sharded(method, where) if run.shard else method
         loader = make_loader(run, source, where, early)
+        if loader.plan:
+            early.say(described(source, loader.plan))
         optimizer = make_optimizer(run, method)
         # All that can be wrong has been tried: from here on the folder is written.
         with locked(folder, leads):
@@ -110,12 +131,12 @@ def fit(
                     seed=run.seed,
                     folder=folder,
                     log=log,
-                    every_epoch=watch(run, method, source, test, where),
+                    every_epoch=watch(run, method, seen, test, where),
                     stop=doctor.reason,
                 )
-                result = Result(folder, run, method, None, dist.rank())
+                result = Result(folder, run, whole(run, method, where), None, dist.rank())
                 if leads:
-                    finish(result, source, test, where, log, loader.skipped)
+                    finish(result, seen, test, where, log, loader.skipped)
             dist.barrier()
     return result
 
@@ -156,7 +177,7 @@ def measure(
     keep: list[Features] | None = None,
 ) -> Table:
     """A trained method beside chance, raw pixels and its encoder before training. probe: settings of the kNN."""
-    precision = None if run.precision == "fp32" else DTYPES[run.precision]
+    source, precision = portion(source), None if run.precision == "fp32" else DTYPES[run.precision]
     with log.progress("measuring", len(source) + len(test or ())) as bar:
         return evaluate(
             method.encoder,
@@ -188,15 +209,19 @@ def watch(
 
     def check(epoch: int) -> dict[str, Any]:
         values: dict[str, Any] = {}
+        measured = run.watch and labelled and epoch % run.watch == 0
+        if epoch not in CHECKUPS and not measured:
+            return {}
+        plain = whole(run, method, device)
+        if dist.rank() != 0:
+            return {}
         if epoch in CHECKUPS:
-            values["checkup"] = {k: v for k, v in look(run, method, source, test, device).items() if k not in "hz"}
-        if run.watch and labelled and epoch % run.watch == 0:
-            sides = (
-                features(model(method.encoder), s, view, device=device, workers=readers(s)) for s in (source, test)
-            )
+            values["checkup"] = {k: v for k, v in look(run, plain, source, test, device).items() if k not in "hz"}
+        if measured:
+            sides = (features(model(plain.encoder), s, view, device=device, workers=readers(s)) for s in (source, test))
             learn, judge = sides
             values["knn"] = knn(learn, judge, k=k).value
-        return {"epoch": epoch, **values} if values else {}
+        return {"epoch": epoch, **values}
 
     return check
 

@@ -24,6 +24,7 @@ from .checkpoint import read_run, steps, writing
 from .errors import UserError
 
 LOCK = ".lock"
+FREE = ("workers", "loggers", "shard", "recompute")  # settings that change no result
 MEND = "choose another folder with --out or start over in this one with --fresh"
 
 
@@ -139,8 +140,8 @@ def hardware() -> dict[str, Any]:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as {"method.queue": 4096}. How many workers read changes no result, so it may differ."""
+    """Nested settings as {"method.queue": 4096}, without those that change no result and so may differ."""
     if not isinstance(value, dict):
         return {prefix: value}
-    inner = (_flat(v, f"{prefix}.{k}" if prefix else k) for k, v in value.items() if k not in ("workers", "loggers"))
+    inner = (_flat(v, f"{prefix}.{k}" if prefix else k) for k, v in value.items() if k not in FREE)
     return {k: v for part in inner for k, v in part.items()}

@@ -1,4 +1,4 @@
-"""Memories of negatives."""
+"""Memories of negatives: the last keys (`Queue`), or one row an item (`Bank`)."""
 
 from __future__ import annotations
 
@@ -57,3 +57,36 @@ class Queue(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         self.place, self.filled = (int(n) for n in state)
+
+
+class Bank(nn.Module):
+    """One unit vector an item, which follows the item's embeddings (Wu et al. 2018, section 3.3):
+
+        v_i <- normalize(m v_i + (1 - m) z_i)
+
+    `rows` reads, `move` writes; move after backward, with the items of all processes, so that every process holds the
+    same bank. The rows start as random unit vectors, as in the paper.
+    """
+
+    memory: Tensor
+
+    def __init__(self, items: int, dim: int, momentum: float = 0.5):
+        super().__init__()
+        if items < 2:
+            raise UserError(f"a bank needs 2 items or more, one and its negatives, got {items}")
+        if not 0 <= momentum < 1:
+            raise UserError(f"a bank's momentum must lie in [0, 1), or its rows never move, got {momentum}")
+        self.momentum = momentum
+        self.register_buffer("memory", normalize(torch.randn(items, dim), dim=1))  # (N, D)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """(B,) -> (B, D), a copy."""
+        return self.memory[ids]
+
+    @torch.no_grad()
+    def move(self, ids: Tensor, z: Tensor) -> None:
+        """Let the rows of items (B,) follow z (B, D). Of an item that is there twice the last counts."""
+        ids, order = ids.sort(stable=True)
+        last = torch.searchsorted(ids, ids, right=True) - 1  # of each item: all its copies write the same, in any order
+        z = z[order[last]].to(self.memory.dtype)
+        self.memory[ids] = normalize(self.momentum * self.memory[ids] + (1 - self.momentum) * z, dim=1)

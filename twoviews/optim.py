@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .fsdp import local, norms
+
 Tensors = list[Tensor] | tuple[Tensor, ...]
 
 
@@ -96,19 +98,22 @@ class LARS(torch.optim.Optimizer):
         for w in weights:
             if "velocity" not in self.state[w]:
                 self.state[w]["velocity"] = torch.zeros_like(w)
-        velocities = [self.state[w]["velocity"] for w in weights]
+        velocities = local(self.state[w]["velocity"] for w in weights)
         grads: Tensors = [w.grad for w in weights if w.grad is not None]
         if group["weight_decay"]:
             grads = torch._foreach_add(grads, weights, alpha=group["weight_decay"])
-        if group["adapt"]:
-            grads = torch._foreach_mul(grads, _ratios(weights, grads, group["trust"]))
+        ratios = _ratios(weights, grads, group["trust"]) if group["adapt"] else None  # of whole weights
+        weights, grads = local(weights), local(grads)
         torch._foreach_mul_(velocities, group["momentum"])
-        torch._foreach_add_(velocities, grads, alpha=group["lr"])
+        if ratios:
+            torch._foreach_addcmul_(velocities, grads, ratios, value=group["lr"])
+        else:
+            torch._foreach_add_(velocities, grads, alpha=group["lr"])
         torch._foreach_sub_(weights, velocities)
 
 
 def _ratios(weights: Tensors, grads: Tensors, trust: float) -> list[Tensor]:
-    w, g = torch.stack(torch._foreach_norm(weights)), torch.stack(torch._foreach_norm(grads))
+    w, g = norms(weights), norms(grads)
     return list(torch.where((w > 0) & (g > 0), trust * w / g, 1.0).unbind())
 
 

@@ -3,7 +3,7 @@
     Run(data=partial(photos, data="photos"), views=partial(two_crops, size=32), method=partial(MoCo, queue=4096), ...)
 
 Every part is a callable with plain settings, so a run can be written down (`to_json`), changed by name (`override`)
-and built again (`from_json`). What only the data knows (`channels`, `classes`) is filled in by `resolved`.
+and built again (`from_json`). What only the data knows (`channels`, `classes`, `items`) is filled in by `resolved`.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ class Run:
     batchnorm:   "global" over all processes, "local", or a number of groups on one device.
     micro_batch: rows that the encoder reads at once, to save memory; the loss still sees the whole batch.
     recompute:   forget the activations inside the encoder's blocks and make them again in backward, to save memory.
+    shard:       each process holds a part of the weights, gradients and optimizer's state (FSDP2), to save memory.
     precision:   fp32, bf16 or fp16 autocast.  clip: largest gradient norm, or None.
     loggers:     "tensorboard", "wandb" or both, beside metrics.jsonl.
     memory:      hold decoded photos in memory; None decides by size.  workers: None decides by cores.
@@ -78,6 +79,7 @@ class Run:
     accumulate: int = 1
     micro_batch: int | None = None
     recompute: bool = False
+    shard: bool = False
     batchnorm: str | int = "global"
     precision: str = "fp32"
     clip: float | None = None
@@ -140,7 +142,7 @@ class Run:
         return replace(self, **changes)
 
     def resolved(self, source: Source) -> Run:
-        """The run with what only the data knows: `channels` of the encoder, `classes` of the method."""
+        """The run with what only the data knows: `channels` of the encoder, `classes` and `items` of the method."""
         run = self
         if calls.accepts(run.encoder, "channels"):
             run = replace(run, encoder=partial(run.encoder, channels=source.channels))
@@ -148,6 +150,8 @@ class Run:
             if source.classes is None:
                 raise UserError(f"the method '{calls.name(run.method).lower()}' needs labels and the data has none")
             run = replace(run, method=partial(run.method, classes=len(source.classes)))
+        if calls.accepts(run.method, "items"):
+            run = replace(run, method=partial(run.method, items=len(source)))
         return run
 
     def to_json(self) -> dict[str, Any]:

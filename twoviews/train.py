@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from . import checkpoint, diagnostics, dist
+from . import checkpoint, diagnostics, dist, fsdp
 from .errors import TrainingError, UserError
 from .log import Log
 from .malloc import kept
@@ -25,6 +25,7 @@ from .recompute import lean
 from .types import Batch, Method, Out
 
 CHECKPOINT_SECONDS = 20.0  # write one this often, but never spend more than a twentieth of the time on it
+GO, SAVE, STOP = range(3)  # what a rank wishes after a step; all do what the largest says
 LOOK = 20  # steps between two looks at the embeddings; a look costs less than a tenth of a step
 MEND = ": lower the learning rate, raise the temperature or use precision=fp32, in a new folder or with --fresh"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,7 +73,7 @@ def train(
     schedule:    (step, steps) -> factor of each group's learning rate.
     clip:        largest gradient norm over all parameters; None: no clipping.
     micro_batch: rows that the encoder reads at once, the loss still seeing all; recompute: its blocks too (`lean`).
-    every_epoch: called with the number of epochs done; what it returns is logged. Runs on rank 0.
+    every_epoch: called on all ranks with the number of epochs done; what it returns on rank 0 is logged.
     stop:        asked after each step on rank 0; a reason ends the training.
     Raises TrainingError on a loss that is not finite (names the step), Stopped with the reason that `stop` gave,
     Interrupted on a signal, UserError on a precision that is unknown.
@@ -86,14 +87,14 @@ def train(
     parameters: list[torch.Tensor] = [p for p in method.parameters() if p.requires_grad]
     step = begin = _resume(folder, method, optimizer, scaler, total, log)
 
-    model = dist.replicated(method, device)
+    model: Any = method if fsdp.is_sharded(method) else dist.replicated(method, device)
     method.train()
 
     def save() -> None:
         if dist.rank() == 0:
             meter.raise_if_bad()
-        if folder and dist.rank() == 0:
-            if not torch.stack(torch._foreach_norm(parameters)).isfinite().all():
+        if folder and (dist.rank() == 0 or fsdp.is_sharded(method)):  # whose ranks each have a part to give
+            if not fsdp.norms(parameters).isfinite().all():
                 raise TrainingError(f"weights are not finite after step {step}{MEND}")
             state = {"step": step, "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
             checkpoint.save(folder, step, method, state)
@@ -101,9 +102,10 @@ def train(
     due = time.monotonic() + CHECKPOINT_SECONDS
     meter = Meter(device, log, step, total)
     memory = kept() if device.type == "cpu" else nullcontext()
-    with memory, _signals() as caught, log.progress("training", total, step) as bar:
+    with memory, _signals() as caught, log.progress("training", total, step) as bar, ExitStack() as done:
         while step < total:
             stream = meter.timed(batches.epoch(step // batches.steps, start=step % batches.steps))
+            done.callback(stream.close)  # on an error too, whose traceback would keep the readers alive
             for _ in range(step % batches.steps, batches.steps):
                 torch.manual_seed(((seed * 1_000_003 + step) * 65_537 + dist.rank()) % 2**63)
                 for group, lr in zip(optimizer.param_groups, base_lr, strict=True):
@@ -132,17 +134,21 @@ def train(
                 meter.report(step, optimizer.param_groups[0]["lr"], bar, look.numbers() if look else {})
 
                 epoch, rest = divmod(step, batches.steps)
-                if every_epoch and not rest and dist.rank() == 0 and (values := every_epoch(epoch)):
-                    log.metrics(step, values)  # ahead of this step's checkpoint: once, wherever a run is interrupted
+                if every_epoch and not rest:
+                    if values := every_epoch(epoch):
+                        log.metrics(step, values)  # ahead of this step's checkpoint: once, wherever it is interrupted
                     method.train()
+                    dist.barrier()  # rank 0 may have measured for long
                 reason = stop() if stop and dist.rank() == 0 else None
-                if dist.any_rank(bool(caught) or reason is not None):
+                due_now = dist.rank() == 0 and time.monotonic() > due  # rank 0 knows how long a checkpoint takes
+                wish = dist.largest(STOP if caught or reason is not None else SAVE if due_now else GO)
+                if wish == STOP:
                     save()
                     reason = dist.from_leader(reason)  # and nobody leaves before the checkpoint is written
                     if reason is not None:
                         raise Stopped(f"stopped at step {step:,} of {total:,}, for the run is ill: {reason}")
                     raise Interrupted(step, caught[0] if caught else signal.SIGTERM)
-                if time.monotonic() > due:
+                if wish == SAVE:
                     begun = time.monotonic()
                     save()
                     due = time.monotonic() + max(CHECKPOINT_SECONDS, 20 * (time.monotonic() - begun))
@@ -157,7 +163,7 @@ def _resume(folder: Path | None, method, optimizer, scaler, total: int, log: Log
         log.forget_after(0)
         return 0
     state = checkpoint.load(found[-1], method)
-    optimizer.load_state_dict(state["optimizer"])
+    checkpoint.load_optimizer(optimizer, state["optimizer"])
     scaler.load_state_dict(state["scaler"])
     log.forget_after(state["step"])
     log.say(f"going on from step {state['step']} of {total}")
@@ -186,7 +192,7 @@ class Meter:
         early = step < every and step & (step - 1) == 0
         return step % every == 0 or early or step == self.total
 
-    def timed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def timed(self, batches: Iterator[Batch]) -> Generator[Batch, None, None]:
         while True:
             begun = time.monotonic()
             batch = next(batches, None)
@@ -249,7 +255,7 @@ class Look:
 
 
 def _norm(tensors: list[torch.Tensor] | tuple[torch.Tensor, ...]) -> torch.Tensor:
-    return torch.stack(torch._foreach_norm(tensors)).norm()
+    return fsdp.norms(tensors).norm()
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import tarfile
 import weakref
 import zipfile
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def list_zip(path: str) -> Listing:
     found = []
     for info in infos:
         name = info.filename.replace("\\", "/").encode("utf-8", "surrogateescape")
-        if _is_image(name) and not info.is_dir():
+        if is_image(name) and not info.is_dir():
             found.append((name, info))
     found.sort(key=lambda pair: pair[0])
     names, members = [name for name, _ in found], [info for _, info in found]
@@ -139,11 +140,9 @@ def list_tar(path: str) -> Listing:
     try:
         data = _unpacked(path)
         with tarfile.open(path, "r:", fileobj=None if data is None else io.BytesIO(data)) as archive:
-            while (member := archive.next()) is not None:
-                archive.members.clear()  # type: ignore[attr-defined]  # else every header seen is kept
-                seen += member.isfile()
-                name = member.name.encode("utf-8", "surrogateescape").removeprefix(b"./")
-                if member.isfile() and not member.issparse() and _is_image(name):
+            for name, member in tar_files(archive):
+                seen += 1
+                if not member.issparse() and is_image(name):
                     found.append((name, member.offset_data, member.size))
     except MemoryError:
         raise DataError(f"archive '{path}' does not fit in memory; unpack it and give the folder") from None
@@ -157,6 +156,14 @@ def list_tar(path: str) -> Listing:
     return from_paths(os.path.basename(path), store, [name for name, *_ in found])
 
 
+def tar_files(archive: tarfile.TarFile) -> Iterator[tuple[bytes, tarfile.TarInfo]]:
+    """The files of an open archive with their names, in its order, none kept."""
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined]  # else every header seen is kept
+        if member.isfile():
+            yield member.name.encode("utf-8", "surrogateescape").removeprefix(b"./"), member
+
+
 def _unpacked(path: str) -> bytes | None:
     """The tar inside a compressed file, None when it is not compressed."""
     kind = os.path.splitext(path.lower())[1]
@@ -167,7 +174,8 @@ def _unpacked(path: str) -> bytes | None:
         return file.read()
 
 
-def _is_image(name: bytes) -> bool:
+def is_image(name: bytes) -> bool:
+    """By its extension; hidden files are none."""
     hidden = name[:1] == b"." or b"/." in name
     return not hidden and os.path.splitext(name)[1][1:].lower() in EXTENSIONS
 

@@ -2,8 +2,9 @@
 
     open -> 16 bits to 8, alpha on white -> smaller -> upright -> the channels asked for
 
-Pillow decodes; TIFF that Pillow cannot hold (many channels, several of 16 bits) goes to tifffile. A file that
-ends too early is broken, however much of it could be shown.
+Pillow decodes; TIFF that Pillow cannot hold (many channels, several of 16 bits) goes to tifffile, plain JPEG to
+simplejpeg where that is installed: the same pixels in two thirds of the time. A file that ends too early is broken,
+however much of it could be shown.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import logging
 import threading
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -69,7 +72,9 @@ class Native:
 def decode(
     item: Any, channels: int | None = None, range16: tuple[int, int] = FULL, max_side: int | None = None
 ) -> tuple[Tensor, Native]:
-    """bytes, a PIL image or an array (C, H, W) -> uint8 (C, H, W), and what it was.
+    """bytes, a PIL image or an array (C, H, W) -> uint8 (C, H, W) in memory of its own, and what it was.
+
+    Colour from a file lies in memory as its decoder leaves it, pixel after pixel.
 
     channels: grey and colour become each other; None: as many as the image has. Alpha is laid on white, unless
               2 or 4 channels are asked for; of an array it is the last of 2 or 4, of a TIFF file what it says.
@@ -86,6 +91,8 @@ def decode(
                 raw = opened if isinstance(opened, _Raw) else _Raw(opened, "array")
                 array, native, turn = _from_array(raw, channels, range16)
             array = with_channels(upright(reduce_array(array, max_side), turn), channels)
+            if min(array.strides) < 0 or (isinstance(item, np.ndarray) and np.may_share_memory(array, item)):
+                array = array.copy(order="K")
         except (BrokenItem, MemoryError):
             raise
         except Exception as error:  # decoders raise nearly every class there is on damaged files
@@ -163,10 +170,14 @@ def _from_pillow(
     format, mode, size = image.format or "image", image.mode, image.size
     if image is not item and max_side and format in ("JPEG", "MPO"):
         image.draft(None, target_size(*size, max_side)[0])  # a photo of 12 megapixels is decoded at an eighth
-        image.load()
-    else:
-        image.load()
-        size = image.size  # TIFF is turned upright by loading it
+    if isinstance(item, bytes) and format == "JPEG" and mode in ("L", "RGB") and not _reduces(image, max_side):
+        array = _plain_jpeg(item, image)
+        if array is not None:
+            turn = _orientation(image)
+            return array.transpose(2, 0, 1), _native(format, mode, 8, size, turn), turn
+    image.load()
+    if format == "TIFF":
+        size = image.size  # it is turned upright by loading it
     turn = _orientation(image)
     if mode == "F" or mode[0] == "I":  # floats, or 16 bits, which older Pillow calls I
         array = np.asarray(image)
@@ -186,6 +197,32 @@ def _from_pillow(
         image = reduce_image(image, max_side)
     array = np.array(image)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1), native, turn
+
+
+def _reduces(image: Image.Image, max_side: int | None) -> bool:
+    return max_side is not None and target_size(*image.size, max_side)[0] != image.size
+
+
+def _plain_jpeg(data: bytes, image: Image.Image) -> np.ndarray | None:
+    """(H, W, 1 or 3) of the size that `image` has, or None: let Pillow decode it, or say why it cannot."""
+    simplejpeg = _simplejpeg()
+    if simplejpeg is None:
+        return None
+    w, h = image.size
+    try:
+        array = simplejpeg.decode_jpeg(data, "GRAY" if image.mode == "L" else "RGB", min_height=h, min_width=w)
+    except ValueError:  # also where Pillow would only warn
+        return None
+    return array if array.shape[:2] == (h, w) else None
+
+
+@lru_cache(1)
+def _simplejpeg() -> ModuleType | None:
+    try:
+        import simplejpeg
+    except ImportError:
+        return None
+    return simplejpeg
 
 
 def _native(

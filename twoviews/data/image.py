@@ -25,11 +25,15 @@ from .decode import FULL, Native, decode
 from .labels import read_labels
 from .listing import EXTENSIONS, Listing, few, list_folder, scan
 from .parquet import list_parquet
+from .remote import is_pattern, is_url
+from .shardlist import Sharded, shards_of
+from .shards import Shards
 
 TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 FILES = f".zip, {', '.join(TAR)}, .parquet, .npy or .npz"
 SAMPLE = 32  # images that decide the number of channels
 STAMPED = 1024  # images whose size enters the fingerprint
+STREAMED = 4 * 2**30  # bytes of Parquet files in a folder from which on they are read as a stream
 _in_use: WeakValueDictionary[tuple, Listing] = WeakValueDictionary()
 
 
@@ -43,7 +47,7 @@ class ImageSource:
 
     name: str
     listing: Listing
-    index: np.ndarray
+    index: np.ndarray | range
     labels: np.ndarray | None
     classes: list[str] | None
     channels: int
@@ -68,19 +72,46 @@ class ImageSource:
         size = len(item) if isinstance(item, bytes) else getattr(item, "nbytes", pixels.nbytes)
         return pixels, native, size
 
+    def decoded(self, item: Any) -> Tensor:
+        """An item of the store as `read` gives it. Raises BrokenItem with the reason."""
+        return decode(item, self.channels, self.range16, self.max_side)[0]
+
     def subset(self, indices: Any) -> ImageSource:
         """The chosen items, in the order given (integers or a mask), from the same storage."""
+        if isinstance(self.index, range) and isinstance(indices, range) and indices.step == 1 and len(indices):
+            span = slice(indices.start, indices.stop)  # a part of a stream is one too
+            return replace(self, index=self.index[span], labels=None if self.labels is None else self.labels[span])
         chosen = np.asarray(indices)
-        chosen = chosen if chosen.dtype == bool else chosen.astype(np.int64)
-        labels = None if self.labels is None else self.labels[chosen]
-        return replace(self, index=self.index[chosen], labels=labels)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        places = self.index.start + chosen % max(1, len(self)) if isinstance(self.index, range) else self.index[chosen]
+        return replace(self, index=places, labels=None if self.labels is None else self.labels[chosen])
+
+    def shards(self) -> np.ndarray | None:
+        """(S,) items of each shard, in their order; None where any item is read as fast as the next."""
+        store = self.listing.store
+        if not (isinstance(store, Shards) and isinstance(self.index, range)):
+            return None
+        return np.diff(np.clip(np.cumsum([0, *store.counts]), self.index.start, self.index.stop))
+
+    def sample(self, most: int) -> np.ndarray:
+        """Up to `most` evenly spaced items; of a stream of its first shard, for to open each has its price."""
+        shards = self.shards()
+        first = len(self) if shards is None else int(shards[np.flatnonzero(shards)[0]])
+        return _spread(first, most)
 
     def fingerprint(self) -> str:
-        """16 hex digits of all names and of up to 1,024 items' sizes or checksums: still the same data?"""
+        """16 hex digits of all names and of up to 1,024 items' sizes or checksums: still the same data?
+
+        Of shards: of their names, sizes and counts.
+        """
         digest = blake2b(digest_size=8)
+        if isinstance(self.listing, Sharded):
+            chosen = repr(self.index).encode() if isinstance(self.index, range) else self.index.tobytes()
+            digest.update(self.listing.digest.encode() + chosen)
+            return digest.hexdigest()
         for start in range(0, len(self), 2**16):
             digest.update("\0".join(map(self.key, range(start, min(start + 2**16, len(self))))).encode())
-        for place in self.index[_spread(len(self), STAMPED)]:
+        for place in np.asarray(self.index)[_spread(len(self), STAMPED)]:
             digest.update(b"%d," % self.listing.store.stamp(int(place)))
         return digest.hexdigest()
 
@@ -100,9 +131,9 @@ def photos(
 ) -> ImageSource:
     """A source of photos, nothing decoded yet but a sample.
 
-    data:     a folder, .zip, .tar (.gz), .parquet file or folder of them, .npy or .npz file; an array
-              (N, H, W), (N, H, W, C) or (N, C, H, W), or (images, labels); a map-style torch Dataset; a
-              Hugging Face Dataset or DatasetDict.
+    data:     a folder, .zip, .tar (.gz), .parquet file or folder of them, .npy or .npz file; a folder, URL or
+              pattern of .tar or .parquet shards; an array (N, H, W), (N, H, W, C) or (N, C, H, W), or
+              (images, labels); a map-style torch Dataset; a Hugging Face Dataset or DatasetDict.
     split:    "train", "test" ... of data that has splits (see `splits`); None: all of it.
     labels:   a .csv, .tsv or .parquet file with a path and a label column. None: the data's own
               (sub-folders, a label column, a dataset's targets), if it has any.
@@ -120,10 +151,11 @@ def photos(
     own, classes = read_labels(labels, listing) if labels is not None else (listing.labels, listing.classes)
     index, name = _choose(listing, split)
     if own is not None:
-        own = own[index]
+        own = own[index.start : index.stop] if isinstance(index, range) else own[index]
         if (own < 0).all():
             own, classes = None, None
-    listing.load(index)
+    if not isinstance(index, range):
+        listing.load(index)
     source = ImageSource(name, listing, index, own, classes, channels or 0, range16, max_side)
     return source if channels else replace(source, channels=_common_channels(source))
 
@@ -142,14 +174,17 @@ def _check_options(channels: int | None, range16: tuple[int, int], max_side: int
         raise UserError(f"max_side must be 1 or more pixels, got {max_side}")
 
 
-def _choose(listing: Listing, split: str | None) -> tuple[np.ndarray, str]:
+def _choose(listing: Listing, split: str | None) -> tuple[np.ndarray | range, str]:
     """The places of a split's items, and the name to show."""
     if split is None:
-        return np.arange(listing.count), listing.name
-    if listing.split is None:
+        places = range(listing.count) if isinstance(listing, Sharded) else np.arange(listing.count)
+        return places, listing.name
+    if not listing.splits:
         raise DataError(f"{listing.name} has no splits, so there is no '{split}' to choose; leave the split out")
     if split not in listing.splits:
         raise DataError(f"{listing.name}: {unknown('split', split, listing.splits)}")
+    if isinstance(listing, Sharded):
+        return listing.parts[split], f"{listing.name}:{split}"
     return np.flatnonzero(listing.split == listing.splits.index(split)), f"{listing.name}:{split}"
 
 
@@ -171,6 +206,8 @@ def _listing(data: Any) -> Listing:
 
 
 def _from_path(path: str) -> Listing:
+    if is_url(path) or is_pattern(path):
+        return shards_of(path, path)
     if not os.path.exists(path):
         raise DataError(_missing(path))
     name, lower = os.path.basename(os.path.abspath(path)), path.lower()
@@ -198,9 +235,11 @@ def _from_folder(path: str, name: str) -> Listing:
     images, tables, others = scan(path)
     if images:
         return list_folder(path, images)
+    files = [os.path.join(path, os.fsdecode(t)) for t in tables]
+    if others["tar"] or sum(os.path.getsize(f) for f in files if os.path.exists(f)) > STREAMED:
+        return shards_of(path, name)
     if tables:
         try:
-            files = [os.path.join(path, os.fsdecode(t)) for t in tables]
             return _shared(files, lambda: list_parquet(name, files, path))
         except PermissionError as error:
             raise DataError(f"no permission to read '{error.filename or path}'") from None
@@ -245,7 +284,7 @@ def _common_channels(source: ImageSource) -> int:
     first = ""
     for count in (SAMPLE, STAMPED):  # the larger sample only where nothing in the small one could be read
         found = set()
-        for place in _spread(len(source), count):
+        for place in source.sample(count):
             try:
                 item = source.listing.store.fetch(int(source.index[place]))
                 found.add(len(decode(item, None, source.range16, 64)[0]))

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -19,18 +20,24 @@ from ..dist import rank, world
 from ..errors import BrokenItem, DataError, UserError
 from ..types import Batch, Source
 from .dice import Dice
+from .plan import Plan
+from .stream import Lanes, lanes_of, name_of, notes_of, plan_of, stored_bytes
 
 PART = 64  # photos that a thread decodes at a time
 IN_MEMORY = 2 * 2**30  # bytes of decoded photos up to which a set is held in memory
 
 
 def collate(items: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Photos (C, h, w) on one canvas: (B, C, H, W) zero-padded at the right and below, and sizes (B, 2) of (h, w)."""
+    """Photos (C, h, w) on one canvas: (B, C, H, W) zero-padded at the right and below, and sizes (B, 2) of (h, w).
+
+    The canvas lies in memory as the first photo does: channel after channel or pixel after pixel.
+    """
     sizes = torch.tensor([x.shape[1:] for x in items])
-    if (sizes == sizes[0]).all():
-        return torch.stack(list(items)), sizes
-    h, w = sizes.amax(0).tolist()
-    canvas = items[0].new_zeros((len(items), items[0].shape[0], h, w))
+    (h, w), c = sizes.amax(0).tolist(), len(items[0])
+    pixelwise = c > 1 and items[0].stride(0) == 1
+    shape = (len(items), h, w, c) if pixelwise else (len(items), c, h, w)
+    canvas = torch.from_numpy(np.zeros(shape, items[0].numpy().dtype))  # numpy asks for huge pages, torch does not
+    canvas = canvas.permute(0, 3, 1, 2) if pixelwise else canvas
     for row, x in zip(canvas, items, strict=True):
         row[:, : x.shape[1], : x.shape[2]] = x
     return canvas, sizes
@@ -43,6 +50,7 @@ class Loader:
     memory:     hold the decoded set in memory; None: when it takes less than 2 GiB.
     A photo that cannot be read goes to `skipped` (key -> reason): found while filling the memory it is left out;
     found while streaming its place goes to the next photo that can be read, so that batches stay full.
+    Shards that are not held in memory are read as their `plan` says.
     Raises UserError when a batch does not divide or the set is smaller than one, DataError when nothing can be read.
     """
 
@@ -70,14 +78,17 @@ class Loader:
         self.accumulate = accumulate
         self.device = torch.device(device)
         self.workers = cores() - 1 if workers is None else workers
-        self.skipped: dict[str, str] = {}
+        self.plan = plan_of(source, batch_size, seed)
+        self.skipped: dict[str, str] = notes_of(source)
         self.labels = None if source.labels is None else torch.from_numpy(source.labels).to(self.device)
-        self.order = torch.arange(len(source))
-        small = self._bytes() < IN_MEMORY
-        self.memory = Memory(self, progress) if (small if memory is None else memory) else None
-        self.steps = len(self.order) // batch_size
+        small = (self.plan is None or stored_bytes(source) < IN_MEMORY) and self._bytes() < IN_MEMORY
+        held = small if memory is None else memory
+        self.plan = None if held else self.plan
+        self.order = torch.arange(0 if self.plan else len(source))
+        self.memory = Memory(self, progress) if held else None
+        n = len(source) if self.plan else len(self.order)
+        self.steps = n // batch_size
         if not self.steps:
-            n = len(self.order)
             raise UserError(
                 f"{n} readable photos are fewer than one batch of {batch_size}; set batch_size to at most {n}"
             )
@@ -102,19 +113,42 @@ class Loader:
         try:
             return self.source.read(index)
         except BrokenItem as broken:
-            self.skipped[self.source.key(index)] = str(broken)
+            self.skipped[name_of(self.source, index, broken)] = str(broken)
             return None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """This rank's micro-batches of an epoch, from step `start` on; `accumulate` of them make a step."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = self.order[torch.randperm(len(self.order), generator=generator)]
-        first, last = start * self.accumulate, self.steps * self.accumulate
-        rows = [order[(m * world() + rank()) * self.micro :][: self.micro] for m in range(first, last)]
-        for images, sizes, ids in self.memory.batches(rows) if self.memory else self._stream(rows, generator):
+        batches = range(start * self.accumulate, self.steps * self.accumulate)
+        places = [(m * world() + rank()) * self.micro for m in batches]
+        for images, sizes, ids in self._decoded(epoch, places):
             images, sizes, ids = (x.to(self.device, non_blocking=True) for x in (images, sizes, ids))
             views = self.views(images, sizes, Dice(self.seed, epoch, ids))
             yield Batch(views, ids, None if self.labels is None else self.labels[ids])
+
+    def _decoded(self, epoch: int, places: list[int]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """The batches that begin at these places of an epoch's order."""
+        if self.plan:
+            return self._lanes(self.plan, epoch, [(place, place + self.micro) for place in places])
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = self.order[torch.randperm(len(self.order), generator=generator)]
+        rows = [order[place:][: self.micro] for place in places]
+        return self.memory.batches(rows) if self.memory else self._stream(rows, generator)
+
+    def _lanes(self, plan: Plan, epoch: int, cuts: list[tuple[int, int]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        workers = min(self.workers, len(lanes_of(plan, cuts)))
+        loader: DataLoader = DataLoader(
+            Lanes(self.source, plan, epoch, cuts, collate),  # type: ignore[arg-type]
+            batch_size=None,
+            num_workers=workers,
+            worker_init_fn=unmoved,
+            generator=torch.Generator(),  # as in `_stream`
+        )
+        parts = iter(loader)
+        for batch in zip(*[parts] * max(1, workers), strict=True):  # the workers take turns
+            for *_, broken in batch:
+                self.skipped.update(broken)
+            images, sizes, ids = joined([part[:3] for part in batch if len(part[2])])
+            yield images.pin_memory() if self.device.type == "cuda" else images, sizes, ids
 
     def _stream(self, rows: list[Tensor], generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         loader: DataLoader = DataLoader(
@@ -129,6 +163,14 @@ class Loader:
         for images, sizes, ids, broken in loader:
             self.skipped.update(broken)
             yield images, sizes, ids
+
+
+def joined(parts: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Parts of a batch, each (images, sizes, ids), on one canvas."""
+    if len(parts) == 1:
+        return parts[0]
+    photos = [x[:, :h, :w] for images, sizes, _ in parts for x, (h, w) in zip(images, sizes.tolist(), strict=True)]
+    return *collate(photos), torch.cat([ids for *_, ids in parts])
 
 
 def unmoved(worker: int) -> None:
@@ -158,7 +200,7 @@ class _Stream(Dataset):
 
 
 class Memory:
-    """The whole set decoded, as uint8: one tensor where all photos are of one size, else a list."""
+    """The whole set decoded, as uint8: one tensor (N, C, H, W) or (N, H, W, C) where all are of one size, or a list."""
 
     def __init__(self, loader: Loader, progress: Callable[[int, int], None] | None):
         n, items = len(loader.source), []
@@ -175,8 +217,10 @@ class Memory:
         self.row[loader.order] = torch.arange(len(photos))
         self.sizes = torch.tensor([x.shape[1:] for x in photos])
         self.photos: Tensor | list[Tensor] = photos
+        self.pixelwise = len(photos[0]) > 1 and photos[0].stride(0) == 1  # as `collate` says
         if all(x.shape == photos[0].shape for x in photos):
-            self.photos = torch.stack(photos)
+            self.photos = collate(photos)[0]
+            self.photos = self.photos.permute(0, 2, 3, 1) if self.pixelwise else self.photos
             if loader.device.type == "cuda" and self.photos.nbytes < torch.cuda.mem_get_info(loader.device)[0] / 4:
                 self.photos, self.row, self.sizes = (x.to(loader.device) for x in (self.photos, self.row, self.sizes))
 
@@ -186,7 +230,8 @@ class Memory:
         for ids in torch.stack(rows).to(self.row.device):  # one copy an epoch, none a batch
             at = self.row[ids]
             if isinstance(self.photos, Tensor):
-                yield self.photos[at], self.sizes[at], ids
+                images = self.photos.index_select(0, at)  # whole photos of one piece of memory, so a mere copy
+                yield images.permute(0, 3, 1, 2) if self.pixelwise else images, self.sizes[at], ids
             else:
                 yield *collate([self.photos[i] for i in at.tolist()]), ids
 

@@ -4,6 +4,8 @@ Images are (B, C, H, W), float in [0, 1] (crop_resize takes uint8 too); float64 
 are (B,) tensors on the same device. Nothing here waits for the device, loops over items or indexes by a mask,
 so a batch is a few kernels. What torchvision.transforms.v2.functional has too gives the same as there.
 
+This is the path of GPUs and the reference of the compiled kernel, which does the usual ones on a CPU (chain.py).
+
 Resampling and blurring are linear and separable: matrix products with one small matrix an item and axis.
 Under torch.set_float32_matmul_precision("high") they are right to about 1/2000.
 """
@@ -12,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+MEAN, STD = 0.5, 0.25
+
 
 def crop_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None = None) -> Tensor:
     """Cut a box out of each image and resize it: (B, C, H, W) -> (B, C, size, size) float in [0, 1].
@@ -19,7 +23,7 @@ def crop_resize(images: Tensor, boxes: Tensor, size: int, flip: Tensor | None = 
     boxes is (B, 4): top, left, height, width in whole pixels, inside the image. flip (B,) bool mirrors left
     and right at no cost. Equals torchvision's resized_crop, bilinear with antialias.
     """
-    x = images if images.is_floating_point() else images.float()
+    x = images if images.is_floating_point() else images.to(torch.float32, memory_format=torch.contiguous_format)
     top, left, height, width = boxes.to(x.dtype).unbind(1)
     rows = _resampling(top, height, size, x.shape[2])  # (B, S, H)
     columns = _resampling(left, width, size, x.shape[3], flip)  # (B, S, W)
@@ -39,7 +43,7 @@ def _resampling(start: Tensor, length: Tensor, size: int, n: int, flip: Tensor |
     return weight / weight.sum(2, keepdim=True)
 
 
-def normalize(x: Tensor, mean: float = 0.5, std: float = 0.25) -> Tensor:
+def normalize(x: Tensor, mean: float = MEAN, std: float = STD) -> Tensor:
     """(x - mean) / std, the same for every channel: encoders read about -2 ... 2 whatever the sensor."""
     return (x - mean).div_(std)
 

@@ -94,7 +94,7 @@ def list_parquet(name: str, files: list[str], root: str | None = None) -> Listin
     codes, classes = None, None
     if parts[0].label is not None:
         codes, classes = encode([value for part in parts for value in part.labels], parts[0].classes)
-    found = [_split(file) for file in short]
+    found = [split_of(file) for file in short]
     splits = [s for s in SPLITS if s in found]
     split = np.repeat([splits.index(s) if s else -1 for s in found], counts).astype(np.int8)
     mapped = sum(part.size for part in parts) > IN_MEMORY
@@ -124,7 +124,7 @@ def _read_part(path: str, like: _Part | None) -> _Part:
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
-            image, label, classes = (like.image, like.label, None) if like else _columns(path, schema)
+            image, label, classes = (like.image, like.label, None) if like else image_columns(path, schema)
             for missing in {image, label} - {None, *schema.names}:
                 raise DataError(f"'{path}' has no column '{missing}', which other files of this data have")
             kind: Any = schema.field(image).type
@@ -145,13 +145,13 @@ def _damaged(path: str) -> DataError:
     return DataError(f"cannot read '{path}': not a Parquet file, or cut short; fetch or write it again")
 
 
-def _split(file: str) -> str | None:
+def split_of(file: str) -> str | None:
     """The first of a path's parts that is a split's name, alone or before one of - _ ."""
     words = (re.split(r"[-_.]", part, maxsplit=1)[0].lower() for part in file.replace(os.sep, "/").split("/"))
     return next((w for w in words if w in SPLITS), None)
 
 
-def _columns(path: str, schema: pa.Schema) -> tuple[str, str | None, list[str] | None]:
+def image_columns(path: str, schema: pa.Schema) -> tuple[str, str | None, list[str] | None]:
     """The image column; the label column (one named so, else the first ClassLabel) and its class names."""
     import pyarrow as pa
 
@@ -188,16 +188,21 @@ def _column_bytes(metadata: Any, column: str) -> int:
 
 
 def _chunks(path: str, column: str) -> Iterator[pa.Array]:
-    """The image bytes, a few rows at a time: a row group may hold more than an Arrow array of bytes can."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH, columns=[column]):
-            array: Any = batch.column(0)
-            if pa.types.is_struct(array.type):
-                array = array.flatten()[array.type.get_field_index("bytes")]
-            yield array.cast(pa.large_binary())
+        yield from image_bytes(file, column)
+
+
+def image_bytes(file: Any, column: str, rows: int = BATCH, groups: Sequence[int] | None = None) -> Iterator[pa.Array]:
+    """The bytes of an open file's images, a few rows at a time: a row group may hold more than an Arrow array can."""
+    import pyarrow as pa
+
+    for batch in file.iter_batches(batch_size=rows, columns=[column], row_groups=groups):
+        array: Any = batch.column(0)
+        if pa.types.is_struct(array.type):
+            array = array.flatten()[array.type.get_field_index("bytes")]
+        yield array.cast(pa.large_binary())
 
 
 def _mapped(path: str, column: str) -> list[pa.Array]:

@@ -50,7 +50,7 @@ def upright(array: np.ndarray, turn: int) -> np.ndarray:
 
 def without_alpha(array: np.ndarray) -> np.ndarray:
     """(2 or 4, H, W), the last of them alpha -> (1 or 3, H, W) on white."""
-    image = np.asarray(on_white(Image.fromarray(np.ascontiguousarray(array.transpose(1, 2, 0)))))
+    image = np.array(on_white(Image.fromarray(np.ascontiguousarray(array.transpose(1, 2, 0)))))
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
@@ -63,10 +63,10 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def with_channels(array: np.ndarray, channels: int | None) -> np.ndarray:
-    """The asked number of channels, in memory of its own."""
+    """The asked number of channels."""
     c = len(array)
     if channels is None or channels == c:
-        return array.copy()
+        return array
     if c == 1 and channels == 3:
         return np.repeat(array, 3, axis=0)
     if c == 3 and channels == 1:

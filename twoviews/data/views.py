@@ -5,12 +5,15 @@
 
 images (B, C, H, W) uint8 (or float in [0, 1]) holds each image at the top left of a canvas, sizes (B, 2)
 int64 is its true height and width; dice gives the random numbers. The ops are in ops.py; here is which of
-them, how often and how strongly. To add an op, write it there and its knob and its line (`Knobs.view`) here.
+them, how often and how strongly; chain.py does what was drawn. To add an op, write it in ops.py, what is drawn for it
+and its line in chain.py, its knob and its line in `Knobs.draw` here.
 
 SimCLR: Chen et al. 2020, arXiv:2002.05709, appendix A.  Multi-crop: Caron et al. 2020, arXiv:2006.09882.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from typing import Protocol
 
@@ -18,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from . import ops
+from .chain import Drawn, make
 from .dice import Dice
 
 Range = tuple[float, float]
@@ -95,57 +98,52 @@ class Knobs:
 
     def __call__(self, images: Tensor, sizes: Tensor, dice: Dice) -> list[Tensor]:
         """V views (B, C, size, size) float32, normalised, as an encoder reads them."""
-        return [ops.normalize(x) for x in self.pictures(images, sizes, dice)]
+        return self._views(images, sizes, dice, normal=True)
 
     def pictures(self, images: Tensor, sizes: Tensor, dice: Dice) -> list[Tensor]:
         """The same views in [0, 1], to look at."""
-        with torch.autocast(images.device.type, enabled=False):
-            return [
-                self.view(images, sizes, dice.view(v), v, size, scale) for v, (size, scale) in enumerate(self.windows())
-            ]
+        return self._views(images, sizes, dice, normal=False)
 
-    def view(self, images: Tensor, sizes: Tensor, dice: Dice, v: int, size: int, scale: Range) -> Tensor:
-        """View v of each image, op after op."""
+    def _views(self, images: Tensor, sizes: Tensor, dice: Dice, normal: bool) -> list[Tensor]:
+        views = list(enumerate(self.windows()))
+        with _one_thread():
+            drawn = [self.draw(sizes, dice.view(v), v, size, scale) for v, (size, scale) in views]
+        return [make(images, size, d, normal) for d, (_, (size, _)) in zip(drawn, views, strict=True)]
+
+    def draw(self, sizes: Tensor, dice: Dice, v: int, size: int, scale: Range) -> Drawn:
+        """All that is random about view v of each image. The order of the lines decides which number is for what."""
         blur, solarize = _of_view(self.blur, v), _of_view(self.solarize, v)
-        boxes = random_boxes(sizes, dice, scale, self.ratio)
-        x = ops.crop_resize(images, boxes, size, dice.chance(self.flip))
+        drawn = Drawn(random_boxes(sizes, dice, scale, self.ratio), dice.chance(self.flip))
         if self.quarter_turns:
-            x = ops.quarter_turns(x, dice.integers(4))
+            drawn.quarters = dice.integers(4)
         if self.turn:
-            x = ops.turn(x, dice.uniform(-self.turn, self.turn))
+            drawn.degrees = dice.uniform(-self.turn, self.turn)
         if self.jitter:
-            x = self.jittered(x, dice)
+            self._jitter(drawn, dice)
         if self.grey:
-            x = ops.grey(x, dice.chance(self.grey))
+            drawn.grey = dice.chance(self.grey)
         if blur:
-            x = ops.blur(x, dice.uniform(0.1, 2.0), blur_kernel(size), dice.chance(blur))
+            drawn.sigma = dice.uniform(0.1, 2.0)
+            drawn.blur = dice.chance(blur)
         if solarize:
-            x = ops.solarize(x, 0.5, dice.chance(solarize))
+            drawn.solarize = dice.chance(solarize)
         if self.invert:
-            x = ops.solarize(x, 0.0, dice.chance(self.invert))
+            drawn.invert = dice.chance(self.invert)
         if self.cutout:
-            x = ops.cutout(x, random_squares(dice, size, self.cutout), fill=0.5)
+            drawn.squares = random_squares(dice, size, self.cutout)
         if self.sobel:
-            x = ops.sobel(x, dice.chance(self.sobel))
-        return x
+            drawn.sobel = dice.chance(self.sobel)
+        return drawn
 
-    def jittered(self, x: Tensor, dice: Dice) -> Tensor:
+    def _jitter(self, drawn: Drawn, dice: Dice) -> None:
         """Brightness, contrast, saturation and hue in random order, with chance `jitter`."""
         on = dice.chance(self.jitter)
-
-        def factor(reach: float) -> Tensor:
-            reach *= self.strength
-            return torch.where(on, dice.uniform(max(0.0, 1 - reach), 1 + reach), 1.0)
-
-        reach = min(0.5, self.hue * self.strength)
-        return ops.color_jitter(
-            x,
-            factor(self.brightness),
-            factor(self.contrast),
-            factor(self.saturation),
-            torch.where(on, dice.uniform(-reach, reach), 0.0) if reach else None,
-            dice.shuffles(4),
-        )
+        reach = [r * self.strength for r in (self.brightness, self.contrast, self.saturation)]
+        drawn.factors = torch.stack([torch.where(on, dice.uniform(max(0.0, 1 - r), 1 + r), 1.0) for r in reach], dim=1)
+        turn = min(0.5, self.hue * self.strength)
+        if turn:
+            drawn.shift = torch.where(on, dice.uniform(-turn, turn), 0.0)
+        drawn.order = dice.shuffles(4)
 
 
 @dataclass(frozen=True)
@@ -182,14 +180,28 @@ class center:
 
     def __call__(self, images: Tensor, sizes: Tensor, dice: Dice | None = None) -> list[Tensor]:
         """One view (B, C, size, size) float32, normalised."""
-        return [ops.normalize(x) for x in self.pictures(images, sizes, dice)]
+        return [make(images, self.size, Drawn(_central(sizes)), normal=True)]
 
     def pictures(self, images: Tensor, sizes: Tensor, dice: Dice | None = None) -> list[Tensor]:
         """The same view in [0, 1], to look at."""
-        side = sizes.amin(1, keepdim=True)
-        boxes = torch.cat([(sizes - side) // 2, side, side], dim=1)  # (B, 4)
-        with torch.autocast(images.device.type, enabled=False):
-            return [ops.crop_resize(images, boxes, self.size)]
+        return [make(images, self.size, Drawn(_central(sizes)), normal=False)]
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Torch shares out even a few thousand numbers, and its threads then wait for each other longer than for them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _central(sizes: Tensor) -> Tensor:
+    """The boxes (B, 4) of the largest central squares."""
+    side = sizes.amin(1, keepdim=True)
+    return torch.cat([(sizes - side) // 2, side, side], dim=1)
 
 
 def random_boxes(sizes: Tensor, dice: Dice, scale: Range, ratio: Range, tries: int = 10) -> Tensor:
@@ -219,11 +231,6 @@ def random_squares(dice: Dice, size: int, chance: float) -> Tensor:
     (B, 4) int64, of side 0 where the chance says no."""
     side = size // 2 * dice.chance(chance)
     return torch.stack([dice.integers(size) - size // 4, dice.integers(size) - size // 4, side, side], dim=1)
-
-
-def blur_kernel(size: int) -> int:
-    """A tenth of the view made odd: 3 for 32 pixels, 23 for 224."""
-    return 2 * max(1, size // 20) + 1
 
 
 def _listed(value: PerView) -> list[float] | tuple[float, ...]:

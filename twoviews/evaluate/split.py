@@ -9,8 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..data.image import ImageSource
 from ..errors import UserError
-from ..types import Features
+from ..types import Features, Source
+
+LEARNED, RUNS = 50_000, 10  # items of a long stream that probes learn from, and the places they are read at
 
 
 def holdout(
@@ -35,6 +38,26 @@ def holdout(
     if not len(test):
         raise UserError(f"{len(labels)} items are too few to hold out {share:.0%} of them: give more per class")
     return np.setdiff1d(np.arange(len(labels)), test), test
+
+
+def is_stream(source: Source) -> bool:
+    """Whether a source lies in shards, of which neighbours are read together."""
+    return isinstance(source, ImageSource) and source.shards() is not None
+
+
+def tail(source: Source, share: float) -> tuple[Source, Source]:
+    """(train, test) of a stream: its last items are kept from training, neighbours, so that few shards hold them."""
+    cut = len(source) - max(2, round(share * len(source)))
+    return source.subset(range(cut)), source.subset(range(cut, len(source)))  # type: ignore[arg-type]
+
+
+def portion(source: Source) -> Source:
+    """What is read of a source to measure by: all; of a long stream 50,000 items, ten runs of neighbours."""
+    if len(source) <= LEARNED or not is_stream(source):
+        return source
+    run = np.arange(LEARNED // RUNS)
+    starts = np.linspace(0, len(source) - len(run), RUNS).astype(np.int64)
+    return source.subset((starts[:, None] + run).ravel())
 
 
 def take(features: Features, index: np.ndarray) -> Features:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ..types import Method
 from .directclr import DirectCLR
+from .instdisc import InstDisc
 from .moco import MoCo, end_to_end, moco_v1
 from .simclr import SimCLR
 from .supervised import Supervised
@@ -14,5 +15,6 @@ METHODS: dict[str, Callable[..., Method]] = {
     "moco_v1": moco_v1,
     "end_to_end": end_to_end,
     "directclr": DirectCLR,
+    "instdisc": InstDisc,
     "supervised": Supervised,
 }

@@ -70,7 +70,7 @@ class MoCo(Method):
         if self.symmetric:
             q2, k2 = self.query(x2), self.key(x1)
             loss = (loss + info_nce(q2, k2, negatives, self.temperature)) / 2
-            keys = torch.cat([k, k2])
+            keys = torch.stack([k, k2], 1).flatten(0, 1)  # item by item: the same order on any number of ranks
         return Out(loss, z=q, memory=keys.detach(), h=h, contrast=self.contrast(k, negatives))
 
     def contrast(self, k: Tensor, negatives: Tensor | None) -> Contrast:

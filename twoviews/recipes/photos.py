@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..calls import knobs, name
-from ..data.image import photos, splits
+from ..data.image import ImageSource, photos, splits
 from ..data.views import center, two_crops
 from ..encoders.resnet import resnet18, resnet50
 from ..encoders.small import small
@@ -18,7 +18,6 @@ from ..errors import BrokenItem, DataError
 from ..methods import SimCLR
 from ..optim import cosine, sgd
 from ..run import Run
-from ..types import Source
 
 SIZES = (32, 64, 96, 128, 224)
 CPU_ITEMS = 1_000_000  # photos of 32 pixels that two cores see twice in about a quarter of an hour
@@ -80,9 +79,9 @@ def train_and_test(data: Any) -> tuple[str | None, str | None]:
     return ("train", test) if test and "train" in found else (None, None)
 
 
-def _side(source: Source) -> float:
+def _side(source: ImageSource) -> float:
     sides = []
-    for i in range(0, len(source), max(1, len(source) // 32)):
+    for i in source.sample(32).tolist():
         try:
             sides.append(min(source.read(i).shape[1:]))
         except BrokenItem:

@@ -1,0 +1,89 @@
+"""A streamed run that was interrupted equals one that was not, bit for bit; processes share its order, few or many."""
+
+import json
+import os
+import signal
+from functools import partial
+
+import pytest
+import torch
+from test_dist import launch
+from test_shards import N, tables, tars, write
+
+from twoviews import Run, dist, fit, photos
+from twoviews.data import image, stream
+from twoviews.data.loader import Loader
+from twoviews.data.views import center, two_crops
+from twoviews.encoders.small import small
+from twoviews.methods import MoCo
+from twoviews.train import Interrupted
+
+STOP = {"after": None}  # calls of `stopping` until somebody asks the process to stop
+
+
+class stopping(two_crops):
+    """Two crops, during which somebody may ask the process to stop."""
+
+    def __call__(self, images, sizes, dice):
+        if STOP["after"] is not None:
+            STOP["after"] -= 1
+            if STOP["after"] == 0:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return super().__call__(images, sizes, dice)
+
+
+@pytest.mark.parametrize("kind", ["tar", "parquet"])
+def test_a_streamed_run_that_was_stopped_equals_one_that_was_not(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("TWOVIEWS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(image, "STREAMED", 100)
+    monkeypatch.setattr(stream, "WINDOW", 3000)  # two or three windows a lane
+    data = write(tmp_path / "shards", tars([30, 9, 41]) if kind == "tar" else tables([30, 9, 41]))
+    run = Run(
+        data=partial(photos, data=str(data)),
+        views=partial(stopping, size=8),
+        test_view=partial(center, size=8),
+        encoder=partial(small, width=4),
+        method=partial(MoCo, dim=4, hidden=8, queue=16),
+        batchnorm=2,
+        batch_size=8,
+        epochs=2,
+        memory=False,
+        workers=1,
+    )
+    whole = fit(run, tmp_path / "whole", quiet=True)
+    for after in (4, 9):  # in the first epoch and in the second
+        STOP["after"] = after
+        with pytest.raises(Interrupted):
+            fit(run, tmp_path / "parts", quiet=True)
+    STOP["after"] = None
+    parts = fit(run, tmp_path / "parts", quiet=True)
+    a, b = (result.method.state_dict() for result in (whole, parts))
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
+    assert whole.table.to_json() == parts.table.to_json()
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def seen(rank, world, folder, data):
+    """The ids of each micro-batch: all, and those from step 2 on with one worker."""
+    source = photos(data)
+    loader, again = (Loader(source, two_crops(size=8), 8, seed=3, memory=False, workers=w) for w in (0, 1))
+    assert (dist.rank(), dist.world()) == (rank, world)
+    return [[b.ids for b in loader.epoch(1)], [b.ids for b in again.epoch(1, start=2)]]
+
+
+def test_processes_share_one_order_and_may_go_on_as_fewer(tmp_path, monkeypatch):
+    monkeypatch.setenv("TWOVIEWS_CACHE", str(tmp_path / "cache"))
+    data = write(tmp_path / "shards", tars())
+    (alone, late) = seen(0, 1, None, data)
+    assert sorted(torch.cat(alone).tolist()) == list(range(N))
+    ranks = launch(2, seen, tmp_path, str(data))
+    for part, want in ((0, alone), (1, late)):
+        both = [torch.cat(pair) for pair in zip(*(rank[part] for rank in ranks), strict=True)]
+        assert all(torch.equal(a, b) for a, b in zip(both, want, strict=True))
+    assert {len(ids) for rank in ranks for ids in rank[0]} == {4}  # as many on each
