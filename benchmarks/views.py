@@ -1,11 +1,11 @@
 """Two SimCLR views of each photo: lightly's SimCLRTransform and ours in one run, per thread and on all cores.
 
     pip install 'twoviews[benchmarks]'
-    python benchmarks/views.py [--data cifar10_jpeg.zip] [--photos FOLDER] [--items 4096] [--files 384] [--repeats 5]
+    python benchmarks/views.py [--data cifar10_jpeg.zip] [--photos FOLDER] [--items 4096] [--files 1024] [--repeats 3]
 
 32 pixels: CIFAR-10 from memory. lightly is given PIL images that are decoded already, the fairest for it; ours lie as
-uint8 in one tensor. 224 pixels: JPEG files, read and decoded on both sides each time; without --photos they are some
-hundred pieces of 500 x 375 of scikit-learn's two sample photos. The knobs are SimCLR's on both sides.
+uint8 in one tensor. 224 pixels: JPEG files, read and decoded on both sides each time; without --photos they are a
+thousand pieces of 500 x 375 of scikit-learn's two sample photos. The knobs are SimCLR's on both sides.
 
 One thread is measured in processor time: lightly's transform in a DataLoader without workers, our Loader the same. All
 cores are measured by the clock: lightly with a worker a core, ours as `twoviews train` does. Then where our time goes,
@@ -57,9 +57,9 @@ def main() -> None:
     parser.add_argument("--data", default=CIFAR, help="CIFAR-10 as photos of 32 pixels; left out where it is not there")
     parser.add_argument("--photos", help="a folder of JPEG files")
     parser.add_argument("--items", type=int, default=4096, help="photos of 32 pixels")
-    parser.add_argument("--files", type=int, default=384, help="files for 224 pixels")
+    parser.add_argument("--files", type=int, default=1024, help="files for 224 pixels")
     parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     with TemporaryDirectory() as made, kept():  # as while training
         folder = args.photos or sample_photos(Path(made), args.files)

@@ -22,6 +22,7 @@ from ..types import Batch, Source
 from .dice import Dice
 from .plan import Plan
 from .stream import Lanes, lanes_of, name_of, notes_of, plan_of, stored_bytes
+from .views import one_thread
 
 PART = 64  # photos that a thread decodes at a time
 IN_MEMORY = 2 * 2**30  # bytes of decoded photos up to which a set is held in memory
@@ -230,7 +231,8 @@ class Memory:
         for ids in torch.stack(rows).to(self.row.device):  # one copy an epoch, none a batch
             at = self.row[ids]
             if isinstance(self.photos, Tensor):
-                images = self.photos.index_select(0, at)  # whole photos of one piece of memory, so a mere copy
+                with one_thread():  # of a mere copy: each photo is one piece of memory
+                    images = self.photos.index_select(0, at)
                 yield images.permute(0, 3, 1, 2) if self.pixelwise else images, self.sizes[at], ids
             else:
                 yield *collate([self.photos[i] for i in at.tolist()]), ids

@@ -106,7 +106,7 @@ class Knobs:
 
     def _views(self, images: Tensor, sizes: Tensor, dice: Dice, normal: bool) -> list[Tensor]:
         views = list(enumerate(self.windows()))
-        with _one_thread():
+        with one_thread():
             drawn = [self.draw(sizes, dice.view(v), v, size, scale) for v, (size, scale) in views]
         return [make(images, size, d, normal) for d, (_, (size, _)) in zip(drawn, views, strict=True)]
 
@@ -188,7 +188,7 @@ class center:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Torch shares out even a few thousand numbers, and its threads then wait for each other longer than for them."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
