@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from twoviews.data import chain, ops, reuse
+from twoviews.data import chain, ops
 from twoviews.data.chain import Drawn, blur_kernel, by_kernel, by_ops, make
 
 pytest.importorskip("numba")
@@ -179,26 +179,6 @@ def test_photos_of_a_few_pixels(h, w, layout):
     images = LAYOUTS[layout](photos(4, 3, h, w))
     drawn = everything(torch.tensor([[h, w]] * 4), seed=5)
     close(by_kernel(images, 8, drawn), exact(images, 8, drawn))
-
-
-def test_memory_is_taken_again_only_when_nobody_holds_it(monkeypatch):
-    monkeypatch.setattr(reuse, "_spare", [])
-    shape = (3, reuse.LARGE // 4)
-    first = torch.from_numpy(reuse.floats(shape))
-    place, row = first.data_ptr(), first[1:]
-    del first
-    assert torch.from_numpy(reuse.floats(shape)).data_ptr() != place  # a part of it is still in use
-    numbers = row.numpy()
-    del row
-    assert torch.from_numpy(reuse.floats(shape)).data_ptr() != place
-    del numbers
-    assert any(x.ctypes.data == place for x in reuse._spare)
-    held = [reuse.floats(shape) for _ in range(4)]
-    assert place in [x.ctypes.data for x in held]
-    assert len({x.ctypes.data for x in held}) == 4
-    monkeypatch.setattr(reuse, "KEPT", 2 * held[0].nbytes)
-    del held
-    assert len(reuse._spare) == 2
 
 
 def test_no_items():
