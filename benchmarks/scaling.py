@@ -102,8 +102,8 @@ def traffic(case: Case) -> dict[str, float]:
     away = (case.gpus - 1) / case.gpus
     rounds = 3 if case.shard else 2  # gathered twice and reduced once, or reduced and given back
     weights = rounds * away * (size_of(network) + size_of(head))
-    if case.queue:
-        return {"weights": weights, "z": away * case.batch * case.dim * FLOAT}  # the keys
+    if case.queue:  # views of keys, dealt anew (ShuffleBN); keys, to be put back and for the queue
+        return {"weights": weights, "z": away * case.batch * (3 * case.size**2 + 2 * case.dim) * FLOAT}
     z = 2 * case.batch * case.dim * FLOAT
     sums = 2 * 2 * case.batch * FLOAT  # backward: of each row of two views a log-sum and a gradient
     return {"weights": weights, "z": away * (z + sums)}

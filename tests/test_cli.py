@@ -281,3 +281,12 @@ def test_two_processes_train_one_run(folder, tmp_path):
     a, b = (load_file(tmp_path / f"w{n}" / "encoder.safetensors") for n in (1, 2))
     for k in a:
         np.testing.assert_allclose(a[k].float().numpy(), b[k].float().numpy(), rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(("rank", "local", "speaks"), [(0, 0, True), (8, 0, True), (9, 1, False)])
+def test_of_the_processes_of_each_host_one_speaks(capsys, monkeypatch, rank, local, speaks):
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("LOCAL_RANK", str(local))
+    with pytest.raises(SystemExit):
+        cli.fail("no such folder", 2)
+    assert capsys.readouterr().err == ("twoviews: no such folder\n" if speaks else "")

@@ -43,6 +43,16 @@ def test_place_and_fill_survive_a_checkpoint(tmp_path):
     assert (queue.place, queue.filled) == (other.place, other.filled) == (2, 10)
 
 
+def test_the_age_of_a_queue_survives_a_checkpoint():
+    queue, other = Queue(10, 2), Queue(10, 2)
+    queue.push(torch.rand(4, 2))
+    queue.push(torch.rand(4, 2))
+    other.load_state_dict(queue.state_dict())
+    assert other.age == queue.age == 2
+    other.set_extra_state(torch.tensor([8, 8]))  # as it was written at first
+    assert (other.place, other.filled, other.age) == (8, 8, 0)
+
+
 def test_a_queue_needs_room():
     with pytest.raises(ValueError, match="at least 1"):
         Queue(0, 4)

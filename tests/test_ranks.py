@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib
 import itertools
 import re
 import shutil
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import Numbers
+from conftest import Numbers, Tiny
 from test_dist import SETTINGS, build, launch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from twoviews import checkpoint, dist, fsdp
 from twoviews.build import sharded
@@ -130,9 +132,9 @@ class Rows(Numbers):
 SPEED = ("items_per_second", "data_wait")
 
 
-def learn(name, shard, folder=None, stop=None, optimizer=sgd, accumulate=1, **settings):
+def learn(name, shard, folder=None, stop=None, optimizer=sgd, accumulate=1, encoder=Blocky, **settings):
     """A short run of the loop; what it logged, and its weights put together."""
-    method = build(name, Blocky)
+    method = build(name, encoder)
     method = sharded(method, CPU) if shard else method
     logged = []
     with contextlib.closing(Log(quiet=True)) as log, contextlib.suppress(Stopped):
@@ -143,6 +145,20 @@ def learn(name, shard, folder=None, stop=None, optimizer=sgd, accumulate=1, **se
         train(method, Rows(steps=3, accumulate=accumulate), optimizer(method, lr=0.1), schedule, **how)
     kept = [(step, {k: v for k, v in values.items() if k not in SPEED}) for step, values in logged]
     return kept, fsdp.whole(dict(method.state_dict()))
+
+
+def by_pytree(x):
+    return [t for t in tree_leaves(x) if isinstance(t, torch.Tensor) and t.requires_grad]
+
+
+@contextlib.contextmanager
+def as_older_torch():
+    """FSDP2 finds the tensors in what a module returns by pytree alone, as before it looked into dataclasses."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("_fsdp_state", "_fsdp_param_group"):
+            module = importlib.import_module(f"torch.distributed.fsdp._fully_shard.{name}")
+            patch.setattr(module, "collect_grad_tensors", by_pytree, raising=False)
+        yield
 
 
 HOW = {
@@ -160,6 +176,9 @@ HOW = {
 
 def shardings(rank, world, folder):
     found = {}
+    if world == 2:
+        with as_older_torch():
+            found["no blocks"] = learn("moco", False, encoder=Tiny), learn("moco", True, encoder=Tiny)
     for what in [*METHODS, *HOW] if world == 2 else ["simclr", "lars"]:
         name, settings = (what, {}) if what in METHODS else ("moco", HOW[what])
         found[what] = learn(name, False, **settings), learn(name, True, **settings)
@@ -196,6 +215,10 @@ def test_sharded_weights_learn_what_whole_ones_learn(what, world, parts):
     assert [step for step, _ in plain[0]] == list(range(1, 7))
     assert all({"loss", "gradient", "update"} <= values.keys() for _, values in plain[0])
     assert_same(split, plain)
+
+
+def test_an_encoder_without_blocks_is_sharded_too(parts):
+    assert_same(*parts[0][2][0]["no blocks"])
 
 
 @pytest.mark.parametrize("world", [2, 4])

@@ -137,6 +137,58 @@ def test_a_copy_reads_with_its_own_weights():
     assert "forward" not in vars(method.encoder)
 
 
+class Blocks(nn.Module):
+    """Blocks that take more than their input, or change it in place."""
+
+    dim = 6
+
+    def __init__(self, in_place=False):
+        super().__init__()
+        self.stem = nn.Linear(5, 6)
+        self.blocks = nn.ModuleList(Scaled(in_place) for _ in range(2))
+
+    def forward(self, x):
+        x = self.stem(x)
+        for block in self.blocks:
+            x = block(x, scale=x.mean())
+        return x
+
+
+class Scaled(nn.Module):
+    def __init__(self, in_place):
+        super().__init__()
+        self.layers, self.in_place = nn.Sequential(nn.Linear(6, 6), nn.Tanh()), in_place
+
+    def forward(self, x, scale):
+        x = x.mul_(2) if self.in_place else x
+        return x + scale * self.layers(x)
+
+
+@pytest.mark.parametrize("how", [{"blocks": True}, {"blocks": True, "micro_batch": 16}])
+def test_blocks_may_take_arguments_by_name(how):
+    torch.manual_seed(0)
+    method = SimCLR(Blocks(), dim=4, hidden=8).double()
+    assert_same(gradients(method, doubles(), **how), gradients(method, doubles()))
+
+
+@pytest.mark.parametrize("how", [{"blocks": True}, {"blocks": True, "micro_batch": 4}])
+def test_a_block_that_changes_its_input_is_refused(how):
+    method = SimCLR(Blocks(in_place=True), dim=4, hidden=8).double()
+    gradients(method, doubles())
+    with pytest.raises(UserError, match="Scaled changes its input in place"):
+        gradients(method, doubles(), **how)
+
+
+def test_a_forward_of_its_own_and_a_block_that_is_there_twice_stay():
+    encoder = Blocks()
+    encoder.again = nn.ModuleList(encoder.blocks)
+    own = encoder.forward = lambda x: 2 * Blocks.forward(encoder, x)
+    with lean(SimCLR(encoder, dim=4, hidden=8), micro_batch=4, blocks=True):
+        assert encoder.forward is not own
+    assert encoder.forward is own
+    assert all("forward" not in vars(block) for block in encoder.blocks)
+
+
 def test_blocks_are_found():
     assert len(blocks_of(resnet18(width=0.1))) == 8
     assert len(blocks_of(small(width=2))) == 3

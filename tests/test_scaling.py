@@ -82,7 +82,7 @@ def test_what_forward_keeps_is_counted_without_data():
     assert recomputed * 6 == pytest.approx(sum(outside.values()) + most, rel=0.15)  # `most` holds a block's input again
 
 
-def counted(rank, world, folder):
+def counted(rank, world, folder, queue):
     """Bytes that are gathered and reduced in one step."""
     found = {"gathered": 0, "reduced": 0}
     all_gather = torch.distributed.all_gather_into_tensor
@@ -98,15 +98,20 @@ def counted(rank, world, folder):
 
     contrast.FEW = 0  # tiles, as at any size that matters
     torch.distributed.all_gather_into_tensor = gather
-    model = dist.replicated(SimCLR(encoder(), dim=16, hidden=24), torch.device("cpu"))
+    heads = {"dim": 16, "hidden": 24}
+    method = MoCo(encoder(), queue=queue, **heads) if queue else SimCLR(encoder(), **heads)
+    model = dist.replicated(method, torch.device("cpu"))
     model.register_comm_hook(None, reduce)
-    model(Batch([photos(4), photos(4)], torch.arange(4))).loss.backward()
+    out = model(Batch([photos(4), photos(4)], torch.arange(4)))
+    out.loss.backward()
+    method.after_batch(out)
     return found
 
 
-def test_traffic_is_what_a_step_of_two_processes_sends(tmp_path):
-    found = launch(2, counted, tmp_path)[0]
-    said = scaling.traffic(scaling.Case("small", encoder, batch=8, gpus=2, states=1, **SMALL))
+@pytest.mark.parametrize("queue", [0, 32])
+def test_traffic_is_what_a_step_of_two_processes_sends(queue, tmp_path):
+    found = launch(2, counted, tmp_path, queue)[0]
+    said = scaling.traffic(scaling.Case("small", encoder, batch=8, gpus=2, states=1, queue=queue, **SMALL))
     assert said["z"] == found["gathered"] / 2  # one of two parts is another's
     assert said["weights"] == 2 * found["reduced"] / 2
 

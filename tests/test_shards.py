@@ -1,5 +1,6 @@
 """Shards: the same photos from tar and Parquet, path and URL, each once an epoch; what is broken costs no more."""
 
+import gzip
 import io
 import json
 import pickle
@@ -17,6 +18,8 @@ from twoviews.api import stem
 from twoviews.build import sources
 from twoviews.data import image, remote, shards, stream
 from twoviews.data import loader as loader_module
+from twoviews.data import plan as plan_module
+from twoviews.data.check import check
 from twoviews.data.image import photos, splits
 from twoviews.data.loader import Loader
 from twoviews.data.plan import Plan
@@ -25,6 +28,7 @@ from twoviews.data.views import two_crops
 from twoviews.errors import BrokenItem, DataError, UserError
 from twoviews.evaluate import split
 from twoviews.evaluate.embed import batches, slices
+from twoviews.log import Log
 from twoviews.recipes import RECIPES
 
 fsspec = pytest.importorskip("fsspec")
@@ -573,3 +577,138 @@ def test_auto_takes_shards_and_names_a_run_after_their_folder():
     assert stem("hf://datasets/someone/cats") == "cats"
     assert stem("shards/*.tar") == "shards"
     assert stem("shards/") == "shards"
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_ranks_that_share_a_lane_may_pass_over_windows(monkeypatch, workers):
+    monkeypatch.setattr(plan_module, "LANES", 3)
+    monkeypatch.setattr(stream, "WINDOW", 1)  # a photo each
+    source = photos(upload(tables() if workers else tars()) + ("/{00000..00003}.parquet" if workers else ""))
+    whole = ids(load(source).epoch(0))
+    monkeypatch.setattr(loader_module, "world", lambda: 4)
+    shares = []
+    for rank in range(4):
+        monkeypatch.setattr(loader_module, "rank", lambda rank=rank: rank)
+        shares.append(ids(load(source, workers=workers).epoch(0)))
+    assert load(source).plan.lanes == 2
+    assert [sum(parts, []) for parts in zip(*shares, strict=True)] == whole
+
+
+def test_who_goes_on_inside_a_lost_window_sees_what_was_seen(monkeypatch):
+    monkeypatch.setattr(stream, "WINDOW", 12_000)  # of 7 photos or so, a quarter of which the lanes begin apart
+    source = photos(upload(tars([60, 60, 60])))
+    fsspec.filesystem("memory").rm("/set/00001.tar")
+    whole = ids(load(source, 4).epoch(0))
+    for start in range(1, 45):
+        assert ids(load(source, 4).epoch(0, start=start)) == whole[start:]
+
+
+def test_check_and_embed_tell_of_lost_shards(tmp_path):
+    data = write(tmp_path / "p", tars() | {"00001.tar": b"nothing of the kind" * 100})
+    lost = ("00001.tar", "not a tar archive, or cut short")
+    report = check(photos(data))
+    assert (report.count, report.broken, report.shards) == (N - 3, [], [lost])
+    assert "shards     1 cannot be read whole" in report.lines()
+    assert "  00001.tar: not a tar archive, or cut short" in report.lines()
+    settings = {"epochs": 1, "batch_size": 8, "encoder.width": 2, "views.size": 8, "workers": 0}
+    twoviews.train(data, out=tmp_path / "run", quiet=True, settings=settings)
+    twoviews.embed(tmp_path / "run", data, tmp_path / "e.npy", quiet=True)
+    assert (tmp_path / "e.npy.skipped.csv").read_text().splitlines() == ["key,reason", f'00001.tar,"{lost[1]}"']
+    assert (tmp_path / "run/skipped.csv").read_text() == (tmp_path / "e.npy.skipped.csv").read_text()
+
+
+def test_evaluate_tells_of_lost_shards(tmp_path, capsys):
+    data = write(tmp_path / "p", tars() | {"00001.tar": gzip.compress(tars()["00001.tar"])})
+    settings = {"epochs": 1, "batch_size": 8, "encoder.width": 2, "views.size": 8, "workers": 0}
+    twoviews.train(data, out=tmp_path / "run", settings=settings)
+    assert "1 shards could not be read whole" in capsys.readouterr().err
+    twoviews.evaluate(tmp_path / "run", data)
+    assert "1 shards of p cannot be read whole (00001.tar: compressed; give a plain .tar)" in capsys.readouterr().err
+
+
+def test_shards_named_twice_are_read_once():
+    assert len(photos(upload(tars()) + "/{00000,00001,00000}.tar")) == 14
+
+
+def test_a_sample_comes_from_elsewhere_where_the_first_shards_are_small_or_lost():
+    source = photos(upload(tars([1] * 30, label=None)))
+    assert source.sample(32).tolist() == list(range(8))
+    files = tars(label=None)
+    stats = {n.replace(".tar", "_stats.json"): json.dumps({"successes": c}) for n, c in zip(files, COUNTS, strict=True)}
+    data = upload(files | {"00000.tar": b"?" * 999} | {n: s.encode() for n, s in stats.items()}, "told")
+    assert len(photos(data)) == N
+    assert RECIPES["auto"](data).data().channels == 3
+
+
+def test_few_places_for_want_of_a_divisor_are_told():
+    source = photos(upload(tars([127, 64])))
+    assert "1 places at once (few, for little divides a batch of 127: a multiple of 32" in stream.described(
+        source, Plan(source.shards(), 127, 50, 0)
+    )
+    assert "64 places at once, shuffled" in stream.described(source, Plan(source.shards(), 64, 50, 0))
+
+
+def test_counting_says_nothing_unless_it_takes_long(capsys):
+    photos(upload(tars()))
+    assert capsys.readouterr().err == ""
+    with Log().progress("counting photos", 2, brief=True) as bar:
+        bar(2)
+    assert capsys.readouterr().err == ""
+
+
+def test_parquet_read_with_gaps_is_opened_once_a_row_group(monkeypatch):
+    source, opened, open_file = photos(upload(tables([40], group=20))), [], remote.open_file
+    monkeypatch.setattr(remote, "open_file", lambda url: opened.append(url) or open_file(url))
+    assert [int(source.read(i)[0, 0, 0]) for i in range(0, 40, 3)] == list(range(0, 40, 3))
+    assert len(opened) <= 2
+    assert [int(source.read(i)[0, 0, 0]) for i in (7, 5, 30, 39, 38)] == [7, 5, 30, 39, 38]
+
+
+def test_a_parquet_file_that_became_shorter_costs_its_photos():
+    source = photos(upload(tables()))
+    upload({"00002.parquet": tables([11, 3, 12, 6])["00002.parquet"]})
+    loader = load(source)
+    assert [len(b) for b in ids(loader.epoch(0))] == [8] * 5
+    assert list(loader.skipped) == ["00002.parquet"]
+    assert loader.skipped["00002.parquet"].startswith("holds fewer than was counted, ")
+
+
+def test_a_server_that_knows_no_ranges_sends_all(monkeypatch):
+    source, memory = photos(upload(tars())), fsspec.implementations.memory.MemoryFileSystem
+    monkeypatch.setattr(memory, "cat_file", lambda fs, path, *_: fs.store[path].getvalue())
+    assert numbers(source) == list(range(N))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_that_nothing_can_be_read_is_one_line_from_a_worker_too(monkeypatch, workers):
+    monkeypatch.setattr(loader_module, "IN_MEMORY", 100)
+    source = photos(upload(tars()))
+    fsspec.filesystem("memory").rm("/set", recursive=True)
+    with pytest.raises(DataError) as error:
+        list(load(source, workers=workers).epoch(0))
+    assert str(error.value).startswith("none of 320 photos of memory://set that were tried in a row could be read")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("pattern", ["", "/*.tar"])
+def test_a_list_that_tells_no_sizes_is_enough(monkeypatch, pattern):
+    data, memory = upload(tars()), fsspec.implementations.memory.MemoryFileSystem
+    for name in ("find", "glob"):
+        old = getattr(memory, name)
+
+        def bare(fs, path, old=old, **how):
+            found = old(fs, path, **how)
+            return {k: {**v, "size": None} for k, v in found.items()} if isinstance(found, dict) else found
+
+        monkeypatch.setattr(memory, name, bare)
+    source = photos(data + pattern)
+    assert (len(source), numbers(source)) == (N, list(range(N)))
+
+
+def test_a_folder_out_of_reach_is_not_called_missing(monkeypatch):
+    def unreached(fs, path, **more):
+        raise FileNotFoundError(path) from ConnectionError("[Errno 111] Connection refused")
+
+    monkeypatch.setattr(fsspec.implementations.memory.MemoryFileSystem, "exists", lambda *args, **more: False)
+    monkeypatch.setattr(fsspec.implementations.memory.MemoryFileSystem, "info", unreached)
+    one_line("cannot list 'memory://away': connection refused", "memory://away")

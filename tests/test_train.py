@@ -133,6 +133,26 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path):
     assert not checkpoint.steps(tmp_path)
 
 
+class Readers(Numbers):
+    """Counts how many of its epochs are open, each of which holds readers."""
+
+    open = most = 0
+
+    def epoch(self, epoch, start=0):
+        self.open += 1
+        self.most = max(self.most, self.open)
+        try:
+            yield from super().epoch(epoch, start)
+        finally:
+            self.open -= 1
+
+
+def test_the_readers_of_an_epoch_go_before_those_of_the_next_come():
+    batches = Readers()
+    run(*build("simclr"), batches)
+    assert (batches.most, batches.open) == (1, 0)
+
+
 def test_metrics_are_told_once_also_after_a_stop(tmp_path):
     for batches in (Stops(at=5), Numbers()):
         method, optimizer = build("simclr")

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import threading
 from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
@@ -15,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from twoviews.data import ops
 from twoviews.data.chain import blur_kernel
 from twoviews.data.dice import Dice
-from twoviews.data.views import center, multi_crop, random_boxes, random_squares, two_crops
+from twoviews.data.views import center, multi_crop, one_thread, random_boxes, random_squares, two_crops
 from twoviews.errors import UserError
 
 N = 20_000
@@ -409,3 +410,24 @@ def test_views_of_real_photos_agree_with_torchvision():
         "sharpness": lambda x: x.diff(dim=3).abs().mean(dim=(1, 2, 3)),
     }.items():
         assert stats.ks_2samp(of(ours).numpy(), of(expected).numpy()).pvalue > 1e-3, name
+
+
+def test_threads_that_draw_at_once_leave_their_number_as_it_was():
+    before, seen = torch.get_num_threads(), []
+
+    def draw():
+        with one_thread():
+            seen.append(torch.get_num_threads())
+        seen.append(torch.get_num_threads())
+
+    torch.set_num_threads(3)
+    try:
+        other = threading.Thread(target=draw)
+        with one_thread():
+            other.start()
+            other.join(0.2)  # it waits for its turn
+        other.join()
+        assert seen == [1, 3]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

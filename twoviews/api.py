@@ -13,7 +13,9 @@ from .after import warn_unfinished
 from .build import find_device, readers, sources, trained
 from .checkpoint import digest, load_encoder, read_run, reading
 from .data.image import photos
+from .data.listing import few
 from .data.remote import is_pattern, is_url
+from .data.stream import notes_of
 from .data.views import VIEWS
 from .encoders import ENCODERS
 from .errors import UserError, unknown
@@ -140,7 +142,7 @@ def embed(
         encoder, view = load_encoder(run, where), calls.rebuild(about["test_view"])
         warn_unfinished(Path(run), log)
     source = photos(data, labels=labels, **reading(about))
-    skipped: dict[str, str] = {}
+    skipped = notes_of(source)
     with log.progress("embedding", len(source)) as bar:
         count = embed_to(
             out,
@@ -186,6 +188,8 @@ def evaluate(
         train_split, test_split = train_and_test(data)
         source, test = read(split=train_split), read(split=test_split) if test_split else None
         setup = run.run if isinstance(run, Result) else Run.from_json(about["run"], data=read, test=None)
+        if lost := [f"{shard}: {why}" for shard, why in notes_of(source).items()]:
+            log.say(f"{len(lost):,} shards of {source.name} cannot be read whole ({'; '.join(few(lost, 3))})")
     else:
         setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
         source, test = sources(setup)

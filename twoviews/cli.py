@@ -131,7 +131,7 @@ def check(
         print(j.dumps(report.to_dict(), indent=2))
     else:
         print("\n".join(report.lines()))
-    if report.broken:
+    if report.broken or report.shards:
         raise typer.Exit(1)
 
 
@@ -339,7 +339,7 @@ def plain(text: str) -> str:
 
 
 def fail(message: str, code: int) -> None:
-    if os.environ.get("RANK", "0") == "0":  # of many processes one speaks
+    if os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0":  # of the processes of one host one speaks
         print(f"twoviews: {plain(message)}", file=sys.stderr)
     sys.exit(code)
 

@@ -163,6 +163,15 @@ def from_leader(value: Any) -> Any:
     return box[0]
 
 
+def from_all(value: Any) -> list[Any]:
+    """What every rank has, by rank, on all ranks, however long one takes."""
+    if world() == 1:
+        return [value]
+    found: list[Any] = [None] * world()
+    dist.all_gather_object(found, value, group=_patient)
+    return found
+
+
 def largest(number: int) -> int:
     """The largest of the ranks' numbers, so that all decide alike. The hosts ask each other, no GPU waits."""
     if world() == 1:
@@ -216,6 +225,6 @@ def shuffled(module: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.no_grad():
         everyone, begin = gather(x), sum(counts(len(x))[: rank()])
         own = slice(begin, begin + len(x))
-        order = agreed(torch.randperm(len(everyone)).to(x.device))
+        order = agreed(torch.randperm(len(everyone)).to(x.device, non_blocking=True))
         out = gather(module(everyone[order[own]]))
         return out[order.argsort()[own]]

@@ -24,20 +24,20 @@ from .build import (
     whole,
 )
 from .checkpoint import save_encoder
-from .data.stream import described
+from .data.stream import described, notes_of
 from .doctor.checkup import checkup
 from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
 from .doctor.rules import diagnose
 from .doctor.watch import Watch
-from .errors import UserError
+from .errors import DataError, UserError
 from .evaluate.embed import features, model
 from .evaluate.knn import knn
 from .evaluate.leak import copies, siblings
 from .evaluate.measure import Table, evaluate
 from .evaluate.split import portion
 from .folder import free_folder, locked, open_folder, refuse_another, write_json, write_skipped
-from .log import Log
+from .log import Log, console
 from .recompute import lean
 from .report.page import write_report
 from .run import Run
@@ -87,6 +87,7 @@ def fit(
         seen = portion(source)
         run = run.resolved(source)
         about = describe(run, source)
+        one_data(about["data"])
         folder = Path(out)
         if leads:
             folder = free_folder(folder, about) if number else refuse_another(folder, about, fresh)
@@ -111,34 +112,63 @@ def fit(
                 write_skipped(folder / "skipped.csv", loader.skipped)
             dist.barrier()
             with closing(Log(folder if leads else None, early.quiet, run.loggers)) as log:
-                if loader.skipped:
-                    log.say(
-                        f"{len(loader.skipped):,} of {len(source):,} items could not be read; see skipped.csv there"
-                    )
+                lost = notes_of(source)
+                if lost:
+                    log.say(f"{len(lost):,} shards could not be read whole; see skipped.csv there")
+                if broken := len(loader.skipped.keys() - lost):
+                    log.say(f"{broken:,} of {len(source):,} items could not be read; see skipped.csv there")
                 doctor = Watch(folder, log.say, stop_when_ill)
+                told = dict(loader.skipped)
+
+                def tell() -> None:
+                    """List what any rank could not read: who goes on from a checkpoint does not meet it again."""
+                    news = dist.from_all(dict(loader.skipped.items() - told.items()))
+                    for found in news:
+                        loader.skipped.update(found)
+                    told.update(loader.skipped)
+                    if leads and any(news):
+                        write_skipped(folder / "skipped.csv", loader.skipped)
+
                 log.listeners += [doctor.see] if leads else []
-                train(
-                    method,
-                    loader,
-                    optimizer,
-                    run.schedule,
-                    epochs=run.epochs,
-                    device=where,
-                    precision=run.precision,
-                    clip=run.clip,
-                    micro_batch=run.micro_batch,
-                    recompute=run.recompute,
-                    seed=run.seed,
-                    folder=folder,
-                    log=log,
-                    every_epoch=watch(run, method, seen, test, where),
-                    stop=doctor.reason,
-                )
+                try:
+                    train(
+                        method,
+                        loader,
+                        optimizer,
+                        run.schedule,
+                        epochs=run.epochs,
+                        device=where,
+                        precision=run.precision,
+                        clip=run.clip,
+                        micro_batch=run.micro_batch,
+                        recompute=run.recompute,
+                        seed=run.seed,
+                        folder=folder,
+                        log=log,
+                        every_epoch=watch(run, method, seen, test, where),
+                        stop=doctor.reason,
+                        before_save=tell,
+                    )
+                except DataError as why:
+                    if not leads:  # rank 0 has not met it and will end without a word of it
+                        console.print(f"process {dist.rank()}: {why}")
+                    raise
                 result = Result(folder, run, whole(run, method, where), None, dist.rank())
                 if leads:
                     finish(result, seen, test, where, log, loader.skipped)
             dist.barrier()
     return result
+
+
+def one_data(about: dict[str, Any]) -> None:
+    """Raises UserError, on all ranks, where one sees other data than rank 0: they would wait for each other forever."""
+    first, *others = dist.from_all(about)
+    for rank, other in enumerate(others, 1):
+        if other != first:
+            raise UserError(
+                f"process {rank} sees other data ({other['items']:,} items) than process 0 ({first['items']:,} items): "
+                "give all hosts the same files, and start again where one could not be reached"
+            )
 
 
 def finish(

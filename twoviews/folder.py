@@ -55,7 +55,9 @@ def refuse_another(out: Path, about: dict[str, Any], fresh: bool = False) -> Pat
             )
     if before["data"] != about["data"]:
         then, now = before["data"]["items"], about["data"]["items"]
-        raise UserError(f"the data has changed since {out} was begun ({then} items then, {now} now): {MEND}")
+        raise UserError(
+            f"the data has changed since {out} was begun ({then} items then, {now} now): put it back, {MEND}"
+        )
     return out
 
 

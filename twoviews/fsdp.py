@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from .dist import rank, world
 from .errors import UserError
+from .types import Out
 
 
 def sharded(module: nn.Module, blocks: Sequence[nn.Module], device: torch.device) -> nn.Module:
@@ -37,11 +39,20 @@ def sharded(module: nn.Module, blocks: Sequence[nn.Module], device: torch.device
         raise UserError(f"shard=True needs FSDP2, which torch {torch.__version__} lacks: give shard=False") from None
     # Nothing here writes into what a module returns, which is what torch then warns of.
     warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
+    _open()
     mesh = init_device_mesh(device.type, (world(),))
     for block in blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(module, mesh=mesh)
     return module
+
+
+@cache
+def _open() -> None:
+    """Let torch find the tensors in an `Out`, whose gradient sets off its work; older ones look into no dataclass."""
+    from torch.export import register_dataclass
+
+    register_dataclass(Out)
 
 
 def is_sharded(module: nn.Module) -> bool:

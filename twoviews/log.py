@@ -62,8 +62,10 @@ class Log:
             console.print(text)
 
     @contextmanager
-    def progress(self, what: str, total: int, done: int = 0) -> Iterator[Callable[..., None]]:
-        """A bar with the time left; yields `update(done, total, note)`. Without a terminal: a line now and then."""
+    def progress(self, what: str, total: int, done: int = 0, brief: bool = False) -> Iterator[Callable[..., None]]:
+        """A bar with the time left; yields `update(done, total, note)`. Without a terminal: a line now and then,
+        and one at the end unless what is done is `brief`.
+        """
         if self.quiet:
             yield lambda done, total=None, note="": None
         elif console.is_terminal:
@@ -73,7 +75,7 @@ class Log:
                 task = bar.add_task(what, total=total, completed=done, note="")
                 yield lambda done, total=None, note="": bar.update(task, completed=done, total=total, note=note)
         else:
-            yield _lines(what, total)
+            yield _lines(what, total, brief)
 
     def close(self) -> None:
         if self.file:
@@ -91,13 +93,13 @@ def finite(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _lines(what: str, total: int) -> Callable[..., None]:
+def _lines(what: str, total: int, brief: bool) -> Callable[..., None]:
     begun = last = time.monotonic()
 
     def update(done: int, total: int = total, note: str = "") -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last > 30 or done == total:
+        if now - last > 30 or (done == total and not brief):
             last = now
             print(f"{what} {done:,} of {total:,}  {note}  ({now - begun:.0f} s)", file=sys.stderr, flush=True)
 

@@ -53,10 +53,11 @@ class Queue(nn.Module):
         self.filled = min(self.filled + len(keys), size)
 
     def get_extra_state(self) -> Tensor:
-        return torch.tensor([self.place, self.filled])
+        return torch.tensor([self.place, self.filled, self.rows])
 
     def set_extra_state(self, state: Tensor) -> None:
-        self.place, self.filled = (int(n) for n in state)
+        self.place, self.filled, *rows = (int(n) for n in state)
+        self.rows = rows[0] if rows else 0  # older checkpoints lack it
 
 
 class Bank(nn.Module):

@@ -101,7 +101,9 @@ class ScopedBatchNorm(_BatchNorm):
     def _split(self, x: Tensor, n: int) -> Tensor:
         b, c, *places = x.shape
         if b % n:
-            raise UserError(f"batchnorm={n} needs a batch that divides into {n} groups, got {b}: change batch_size")
+            raise UserError(
+                f"batchnorm={n} needs a batch that divides into {n} groups, got {b}: change batch_size or micro_batch"
+            )
         rate = self._rate()
         # Row j and channel g * C + c of the reshaped batch is item j * n + g: one group every C channels. A method
         # that encodes its views one after the other in one batch so keeps an item's views in one group.

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,7 @@ def lean(method: Method, micro_batch: int | None = None, blocks: bool = False) -
 
     micro_batch: rows that its encoder (and slow copies of it) reads at once; None: all.
     blocks:      recompute the encoder's blocks.
-    Raises UserError on fewer than two rows, or an encoder without blocks.
+    Raises UserError on fewer than two rows, or an encoder without blocks; inside, where one changes its input in place.
     """
     if micro_batch is None and not blocks:
         yield
@@ -43,18 +44,24 @@ def lean(method: Method, micro_batch: int | None = None, blocks: bool = False) -
     encoder = method.encoder
     again = blocks_of(encoder) if blocks else []
     if blocks and not again:
-        raise UserError(f"recompute=True needs an encoder made of blocks, and {type(encoder).__name__} has none")
+        name = type(encoder).__name__
+        raise UserError(
+            f"recompute=True needs an encoder made of blocks, and {name} has none: leave it out, or give another"
+        )
     copies = [m for ema in method.modules() if isinstance(ema, EMA) for m in ema.modules_ if type(m) is type(encoder)]
-    changed = [(m, partial(_forgotten, m, m.forward)) for m in again]
+    changed = {m: partial(_forgotten, m, m.forward) for m in again}
     if micro_batch:
-        changed += [(m, partial(_in_parts, m, m.forward, micro_batch)) for m in (encoder, *copies)]
-    for module, forward in changed:  # partials, not closures: a deep copy of the method is bound to its own modules
+        changed |= {m: partial(_in_parts, m, m.forward, micro_batch) for m in (encoder, *copies)}
+    before = [vars(m).get("forward") for m in changed]  # an encoder of one's own may have a forward of its own
+    for module, forward in changed.items():  # partials, not closures: a deep copy is bound to its own modules
         module.forward = forward
     try:
         yield
     finally:
-        for module, _ in changed:
+        for module, own in zip(changed, before, strict=True):
             del module.forward
+            if own is not None:
+                module.forward = own
 
 
 def blocks_of(encoder: nn.Module) -> list[nn.Module]:
@@ -74,13 +81,21 @@ def _in_parts(module: nn.Module, forward: Callable[[Tensor], Tensor], rows: int,
     return torch.cat([_forgotten(module, forward, part) for part in parts])
 
 
-def _forgotten(module: nn.Module, forward: Callable[..., Tensor], *args: Tensor) -> Tensor:
-    """forward(*args), whose activations backward makes anew, with the same random numbers."""
+def _forgotten(module: nn.Module, forward: Callable[..., Tensor], /, *args: Any, **more: Any) -> Tensor:
+    """forward(*args, **more), whose activations backward makes anew, with the same random numbers."""
     if not torch.is_grad_enabled():
-        return forward(*args)
+        return forward(*args, **more)
     # Not reentrant: a parameter then gets one gradient, the sum over the parts, which DDP needs.
     contexts = partial(_contexts, module)
-    return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts)
+    given = [x for x in (*args, *more.values()) if isinstance(x, Tensor)]
+    before = [x._version for x in given]
+    out = checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **more)
+    if [x._version for x in given] != before:  # one checkpoint inside another would not notice
+        raise UserError(
+            f"{type(module).__name__} changes its input in place and so cannot be computed again: "
+            "let it change a copy, or leave micro_batch and recompute out"
+        )
+    return out
 
 
 def _contexts(module: nn.Module) -> tuple[nullcontext[None], _Still]:

@@ -67,6 +67,7 @@ def train(
     log: Log | None = None,
     every_epoch: Callable[[int], dict[str, Any]] | None = None,
     stop: Callable[[], str | None] | None = None,
+    before_save: Callable[[], None] | None = None,
 ) -> int:
     """Train `method` in place, going on from the last checkpoint in `folder`. Returns the steps done.
 
@@ -75,6 +76,7 @@ def train(
     micro_batch: rows that the encoder reads at once, the loss still seeing all; recompute: its blocks too (`lean`).
     every_epoch: called on all ranks with the number of epochs done; what it returns on rank 0 is logged.
     stop:        asked after each step on rank 0; a reason ends the training.
+    before_save: called on all ranks ahead of each checkpoint.
     Raises TrainingError on a loss that is not finite (names the step), Stopped with the reason that `stop` gave,
     Interrupted on a signal, UserError on a precision that is unknown.
     """
@@ -93,6 +95,8 @@ def train(
     def save() -> None:
         if dist.rank() == 0:
             meter.raise_if_bad()
+        if before_save:
+            before_save()
         if folder and (dist.rank() == 0 or fsdp.is_sharded(method)):  # whose ranks each have a part to give
             if not fsdp.norms(parameters).isfinite().all():
                 raise TrainingError(f"weights are not finite after step {step}{MEND}")
@@ -152,6 +156,7 @@ def train(
                     begun = time.monotonic()
                     save()
                     due = time.monotonic() + max(CHECKPOINT_SECONDS, 20 * (time.monotonic() - begun))
+            done.close()  # the readers of this epoch go before those of the next come
         if step > begin:
             save()
     return step

@@ -18,6 +18,7 @@ from ..errors import BrokenItem
 from .decode import Native
 from .image import ImageSource
 from .listing import few
+from .stream import notes_of
 
 SLAB = 1024  # images in flight at once; only their descriptions are held
 TASK = 16  # images a thread takes at once: for small ones a task each costs more than the decoding
@@ -29,6 +30,7 @@ T = TypeVar("T")
 class Report:
     """What `check` found.
 
+    shards:     (name, reason) of the shards that cannot be read whole; `count` has what could be found in them.
     broken:     (key, reason) of the images that cannot be read; nothing below counts them.
     width, height: least, median and largest, in pixels, upright, before any reduction.
     sizes:      the commonest (width, height, images).
@@ -44,6 +46,7 @@ class Report:
     name: str
     count: int
     readable: int
+    shards: list[tuple[str, str]]
     broken: list[tuple[str, str]]
     width: tuple[int, float, int] | None
     height: tuple[int, float, int] | None
@@ -89,6 +92,9 @@ class Report:
         for split, count in (self.in_train or {}).items():
             what = "no image of it has" if not count else f"{count:,} of its images have"
             out.append(f"{split:<10} {what} the very pixels of one in train")
+        if self.shards:
+            out.append(f"shards     {len(self.shards):,} cannot be read whole")
+            out += [f"  {text}" for text in few([f"{name}: {reason}" for name, reason in self.shards], most)]
         out.append(f"broken     {len(self.broken):,} images cannot be read")
         out += [f"  {text}" for text in few([f"{key}: {reason}" for key, reason in self.broken], most)]
         return out
@@ -133,6 +139,7 @@ def check(
         name=source.name,
         count=n,
         readable=len(good),
+        shards=sorted(notes_of(source).items()),
         broken=broken,
         width=_three(shapes[good, 0]),
         height=_three(shapes[good, 1]),

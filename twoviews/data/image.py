@@ -32,6 +32,7 @@ from .shards import Shards
 TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 FILES = f".zip, {', '.join(TAR)}, .parquet, .npy or .npz"
 SAMPLE = 32  # images that decide the number of channels
+FEW = 8  # images of a stream that are sampled at least, from as many shards as hold them
 STAMPED = 1024  # images whose size enters the fingerprint
 STREAMED = 4 * 2**30  # bytes of Parquet files in a folder from which on they are read as a stream
 _in_use: WeakValueDictionary[tuple, Listing] = WeakValueDictionary()
@@ -94,10 +95,16 @@ class ImageSource:
         return np.diff(np.clip(np.cumsum([0, *store.counts]), self.index.start, self.index.stop))
 
     def sample(self, most: int) -> np.ndarray:
-        """Up to `most` evenly spaced items; of a stream of its first shard, for to open each has its price."""
+        """Up to `most` evenly spaced items; of a stream of its first shards, few, for to open each has its price."""
         shards = self.shards()
-        first = len(self) if shards is None else int(shards[np.flatnonzero(shards)[0]])
-        return _spread(first, most)
+        if shards is None:
+            return _spread(len(self), most)
+        ends = np.cumsum(shards)
+        return _spread(int(ends[np.searchsorted(ends, min(FEW, len(self)))]), most)
+
+    def elsewhere(self) -> np.ndarray:
+        """Items of all places, to try where none of a `sample` can be read."""
+        return _spread(len(self), STAMPED if self.shards() is None else SAMPLE)
 
     def fingerprint(self) -> str:
         """16 hex digits of all names and of up to 1,024 items' sizes or checksums: still the same data?
@@ -245,7 +252,9 @@ def _from_folder(path: str, name: str) -> Listing:
             raise DataError(f"no permission to read '{error.filename or path}'") from None
     if not others:
         raise DataError(f"folder '{path}' is empty")
-    raise DataError(f"no images in folder '{path}': it holds {_extensions(others)}; images are {_known()}")
+    raise DataError(
+        f"no images in folder '{path}': it holds {_extensions(others)}; images are {_known()}; shards .tar or .parquet"
+    )
 
 
 def _shared(files: list[str], make: Callable[[], Listing]) -> Listing:
@@ -282,9 +291,9 @@ def _missing(path: str) -> str:
 def _common_channels(source: ImageSource) -> int:
     """That of a sample of images when they agree; else the largest when it is above 3, else 3."""
     first = ""
-    for count in (SAMPLE, STAMPED):  # the larger sample only where nothing in the small one could be read
+    for places in (source.sample(SAMPLE), source.elsewhere()):
         found = set()
-        for place in source.sample(count):
+        for place in places:
             try:
                 item = source.listing.store.fetch(int(source.index[place]))
                 found.add(len(decode(item, None, source.range16, 64)[0]))
@@ -292,8 +301,7 @@ def _common_channels(source: ImageSource) -> int:
                 first = first or f"{source.key(int(place))}: {broken}"
         if found:
             return max(found) if len(found) == 1 or max(found) > 3 else 3
-    tried = min(len(source), STAMPED)
-    raise DataError(f"none of {tried:,} images tried in {source.name} can be read; the first, {first}")
+    raise DataError(f"none of {len(places):,} images tried in {source.name} can be read; the first, {first}")
 
 
 def _spread(count: int, most: int) -> np.ndarray:

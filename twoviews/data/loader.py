@@ -146,8 +146,10 @@ class Loader:
         )
         parts = iter(loader)
         for batch in zip(*[parts] * max(1, workers), strict=True):  # the workers take turns
-            for *_, broken in batch:
-                self.skipped.update(broken)
+            for part in batch:
+                if isinstance(part, DataError):
+                    raise part
+                self.skipped.update(part[-1])
             images, sizes, ids = joined([part[:3] for part in batch if len(part[2])])
             yield images.pin_memory() if self.device.type == "cuda" else images, sizes, ids
 

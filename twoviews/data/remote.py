@@ -60,8 +60,10 @@ def list_files(pattern: str) -> tuple[list[File], dict[str, str]]:
         more = f", as all {len(missing):,} of '{pattern}'" if len(missing) > 1 else ""
         raise DataError(f"cannot read '{url}': {why}{more}")
     if not found:
-        raise DataError(f"nothing is there: '{pattern}'; give .tar or .parquet files, or a folder of them")
-    return sorted(found), missing
+        raise DataError(
+            f"nothing is there: '{pattern}'; give .tar or .parquet files, not compressed, or a folder of them"
+        )
+    return sorted(set(found)), missing
 
 
 def read(url: str, start: int, stop: int) -> bytes:
@@ -71,7 +73,8 @@ def read(url: str, start: int, stop: int) -> bytes:
             file.seek(start)
             return file.read(stop - start)
     fs, path = file_system(url)
-    return patiently(lambda: fs.cat_file(path, start, stop))
+    data = patiently(lambda: fs.cat_file(path, start, stop))
+    return data[start:stop] if len(data) > stop - start else data  # a server that knows no ranges sends all
 
 
 def open_file(url: str) -> IO[bytes]:
@@ -118,7 +121,7 @@ def reason(error: BaseException) -> str:
         return "no permission"
     words = " ".join((getattr(error, "strerror", None) or str(error)).split()) or type(error).__name__
     words = re.sub(r"^\[Errno -?\d+\] ", "", words)
-    return words[0].lower() + words[1:]
+    return words if words[:2].isupper() else words[0].lower() + words[1:]
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -162,8 +165,8 @@ def _list(pattern: str) -> tuple[list[File], dict[str, str]]:
             exact.append(path)
         else:
             found += _below(path)
-    there, missing = _stat(exact)
-    return found + there, missing
+    there, missing = _stat(exact + [file.url for file in found if file.size < 0])
+    return [file for file in found if file.size >= 0] + there, missing
 
 
 def _matching(pattern: str) -> list[File]:
@@ -179,6 +182,7 @@ def _below(folder: str) -> list[File]:
         return [_local(path) for path in paths if path.lower().endswith(SUFFIXES) and os.path.isfile(path)]
     fs, path = file_system(folder)
     if not patiently(lambda: fs.exists(path)):
+        patiently(lambda: fs.info(path))  # says why: a server out of reach has no files either
         raise FileNotFoundError(folder)
     return _files(fs, patiently(lambda: fs.find(path, detail=True)))
 
@@ -197,6 +201,8 @@ def _stat(urls: list[str]) -> tuple[list[File], dict[str, str]]:
                 return _local(url)
             fs, path = file_system(url)
             info = known.get(fs.unstrip_protocol(path)) or _file(url, patiently(lambda: fs.info(path)))
+            if info.size < 0:
+                raise OSError("its server does not tell its size")
             return info._replace(url=url)
         except UserError:
             raise
@@ -211,7 +217,8 @@ def _stat(urls: list[str]) -> tuple[list[File], dict[str, str]]:
 
 def _listed(folder: str) -> list[File]:
     fs, path = file_system(folder)
-    return _files(fs, {info["name"]: info for info in patiently(lambda: fs.ls(path, detail=True))})
+    found = _files(fs, {info["name"]: info for info in patiently(lambda: fs.ls(path, detail=True))})
+    return [file for file in found if file.size >= 0]
 
 
 def _local(path: str) -> File:
@@ -225,4 +232,6 @@ def _files(fs: Any, infos: dict[str, dict]) -> list[File]:
 
 
 def _file(url: str, info: dict) -> File:
-    return File(url, int(info.get("size") or 0), " ".join(str(info[m]) for m in MARKS if info.get(m)))
+    """Of size -1 where it is not told, as by a web page that lists files."""
+    size = info.get("size")
+    return File(url, -1 if size is None else int(size), " ".join(str(info[m]) for m in MARKS if info.get(m)))

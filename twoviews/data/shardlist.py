@@ -17,9 +17,8 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
-from ..dist import rank
 from ..errors import DataError
-from ..log import Log, console
+from ..log import Log
 from . import cache, remote
 from .labels import encode
 from .listing import SPLITS, Listing, few
@@ -29,6 +28,7 @@ from .shards import Shards
 from .tarindex import cached, successes, tar_index
 
 LABELLED = 2**26  # items above which labels are not held
+GZIP = b"\x1f\x8b"
 Found = tuple[int, np.ndarray | None]  # the photos of a shard, and their labels as words
 _in_use: WeakValueDictionary[tuple, Sharded] = WeakValueDictionary()
 
@@ -127,7 +127,8 @@ def _counted(files: list[File], names: list[str], notes: dict[str, str]) -> dict
         try:
             index = tar_index(files[at]) if index is None else index
         except (tarfile.TarError, EOFError):
-            notes[names[at]] = "not a tar archive, or cut short"
+            packed = remote.read(files[at].url, 0, 2) == GZIP
+            notes[names[at]] = "compressed; give a plain .tar" if packed else "not a tar archive, or cut short"
             return 0, None
         if index.note:
             notes[names[at]] = f"{index.note} after {len(index):,} photos"
@@ -197,8 +198,8 @@ def _each(one: Callable[[int], Found], files: list[File], names: list[str], note
             notes[names[at]] = remote.reason(error)
             return 0, None
 
-    log = Log(quiet=rank() > 0 or not console.is_terminal)
-    with ThreadPoolExecutor(remote.ASKING) as pool, log.progress("counting photos", n) as bar:
+    log = Log(quiet=os.environ.get("RANK", "0") != "0")  # the processes may not have met yet
+    with ThreadPoolExecutor(remote.ASKING) as pool, log.progress("counting photos", n, brief=True) as bar:
         for at, result in zip(order, pool.map(safe, order), strict=True):
             found[at] = result
             bar(len(found))

@@ -101,6 +101,7 @@ class Reader:
         self.shards = shards
         self.at: tuple[int, int] | None = None
         self.rows: Iterator[bytes | None] = iter(())
+        self.groups = np.empty(0, np.int64)  # where the row groups of the open file end
 
     def run(self, shard: int, start: int, stop: int) -> list[bytes | BrokenItem]:
         """The items start ... stop - 1 of a shard: bytes, or why there are none."""
@@ -111,7 +112,8 @@ class Reader:
             rows = lambda: self._rows(shard, start, stop)  # noqa: E731
             return remote.patiently(rows) if remote.is_url(url) else rows()
         except Exception as error:  # every file system has errors of its own
-            lost = stop - start if self.shards.column else int(self.shards.counts[shard])
+            whole = self.shards.column is None or isinstance(error, FileNotFoundError | PermissionError)
+            lost = int(self.shards.counts[shard]) if whole else stop - start
             return self._lost(shard, remote.reason(error), lost, stop - start)
 
     def _lost(self, shard: int, why: str, lost: int, many: int) -> list[bytes | BrokenItem]:
@@ -139,12 +141,20 @@ class Reader:
         return items
 
     def _rows(self, shard: int, start: int, stop: int) -> list[bytes | BrokenItem]:
-        if self.at != (shard, start):
+        at, self.at = self.at, None  # until all is read
+        if at and at[0] == shard and at[1] <= start and self._group(at[1]) == self._group(start):
+            for _ in islice(self.rows, start - at[1]):  # what lies between is decoded anyhow
+                pass
+        else:
             self.rows = self._from(shard, start)
-        self.at = None  # until all is read
         rows = list(islice(self.rows, stop - start))
         self.at = shard, stop
-        return [BrokenItem("no image bytes in its row") if item is None else item for item in rows]
+        short = stop - start - len(rows)
+        lost = self._lost(shard, "holds fewer than was counted", short, short)
+        return [BrokenItem("no image bytes in its row") if item is None else item for item in rows] + lost
+
+    def _group(self, row: int) -> int:
+        return int(np.searchsorted(self.groups, row, side="right"))
 
     def _from(self, shard: int, start: int) -> Iterator[bytes | None]:
         """The rows of a Parquet file from one on, read on from the row group that holds it."""
@@ -155,8 +165,8 @@ class Reader:
             pq.ParquetFile(stream, pre_buffer=False, buffer_size=2**20) as file,
         ):
             about = file.metadata
-            ends = np.cumsum([about.row_group(g).num_rows for g in range(about.num_row_groups)])
-            group = int(np.searchsorted(ends, start, side="right"))
+            self.groups = ends = np.cumsum([about.row_group(g).num_rows for g in range(about.num_row_groups)])
+            group = self._group(start)
             skip = start - (int(ends[group - 1]) if group else 0)
             for array in image_bytes(file, str(self.shards.column), ROWS, range(group, len(ends))):
                 yield from array[skip:].to_pylist()

@@ -18,7 +18,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from ..errors import BrokenItem, DataError
 from ..types import Source
 from .image import ImageSource
-from .plan import Plan
+from .plan import LANES, Plan
 from .shards import Lost, Reader, Shards
 
 WINDOW = 8 * 2**20  # bytes of encoded photos in a lane's window; the next one is fetched meanwhile
@@ -39,9 +39,11 @@ def plan_of(source: object, batch: int, seed: int) -> Plan | None:
 def described(source: Source, plan: Plan) -> str:
     """What streaming holds in memory, in a line."""
     held = plan.lanes * min(2 * plan.window, plan.length) * _store(source).item_bytes
+    few = f" (few, for little divides a batch of {plan.batch}: a multiple of 32 mixes better)"
+    few = few if 4 * plan.lanes < min(plan.batch, LANES) else ""
     return (
-        f"streaming {len(source):,} photos from {np.count_nonzero(plan.counts):,} shards, {plan.lanes} places at once, "
-        f"shuffled in windows of {plan.window:,}: {held / 2**20:,.0f} MiB held over all processes"
+        f"streaming {len(source):,} photos from {np.count_nonzero(plan.counts):,} shards, {plan.lanes} places at once"
+        f"{few}, shuffled in windows of {plan.window:,}: {held / 2**20:,.0f} MiB held over all processes"
     )
 
 
@@ -73,30 +75,33 @@ class Lane:
         self.source, self.plan, self.epoch, self.number, self.pool = source, plan, epoch, number, pool
         self.reader = Reader(_store(source))
         self.window, self.ids, self.items = -1, np.empty(0, np.int64), list[bytes | BrokenItem]()
-        self.ahead: Future[Window] | None = None
+        self.ahead: tuple[int, Future[Window]] | None = None  # which window, and its fetching
         self.spare: Window | None = None
         self.broken: dict[str, str] = {}
 
     def begin(self, number: int) -> None:
         """Start to fetch the window of an item, before it is asked for."""
-        first, stop = self.plan.bounds(self.number, number)[1:]
-        self.ahead = self.pool.submit(self._fetch, first, stop)
+        window, first, stop = self.plan.bounds(self.number, number)
+        self.ahead = window, self.pool.submit(self._fetch, first, stop)
 
     def take(self, number: int) -> tuple[Tensor, int]:
         """An item's photo and id; where it is broken those of the next that is not, in its window or in a spare one."""
         window, first, stop = self.plan.bounds(self.number, number)
         if window != self.window:
-            self.ids, self.items = self.ahead.result() if self.ahead else self._fetch(first, stop)
+            ahead, found = self.ahead or (-1, None)
+            fetched = found.result() if found else None  # waited for in any case: both would read with one reader
+            # A rank that shares the lane with others may pass over the window that was fetched ahead.
+            self.ids, self.items = fetched if fetched and ahead == window else self._fetch(first, stop)
             self.window, self.ahead, self.spare = window, None, None
             if stop < self.plan.length:
                 self.begin(stop)
-        if found := self._readable(self.ids, self.items, number - first):
-            return found
+        if taken := self._readable(self.ids, self.items, number - first):
+            return taken
         if not self.spare:
-            self.spare = self._another(number)
-        found = self._readable(*self.spare, (number - first) % len(self.spare[0]))
-        assert found  # a spare window has a readable photo
-        return found
+            self.spare = self._another(first)  # by the window, not by the item at which a run may have gone on
+        taken = self._readable(*self.spare, (number - first) % len(self.spare[0]))
+        assert taken  # a spare window has a readable photo
+        return taken
 
     def _another(self, number: int) -> Window:
         """A window with a readable photo: the one at the same place of a later lane, or a later one of this."""
@@ -145,7 +150,7 @@ class Lanes(IterableDataset):
     def __init__(self, source: ImageSource, plan: Plan, epoch: int, cuts: Sequence[tuple[int, int]], collate: Collate):
         self.source, self.plan, self.epoch, self.cuts, self.collate = source, plan, epoch, cuts, collate
 
-    def __iter__(self) -> Iterator[Part]:
+    def __iter__(self) -> Iterator[Part | DataError]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         numbers = lanes_of(self.plan, self.cuts)
@@ -160,7 +165,11 @@ class Lanes(IterableDataset):
                     if lane not in begun:
                         begun.add(lane)
                         lanes[lane].begin(number)
-                taken = [lanes[lane].take(number) for lane, number in places]
+                try:
+                    taken = [lanes[lane].take(number) for lane, number in places]
+                except DataError as error:  # handed over: raised in a worker it would come with its traceback
+                    yield error
+                    return
                 images, sizes = self.collate([photo for photo, _ in taken]) if taken else (None, None)
                 yield images, sizes, torch.tensor([i for _, i in taken], dtype=torch.int64), _broken(lanes.values())
         finally:

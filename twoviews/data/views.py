@@ -12,6 +12,7 @@ SimCLR: Chen et al. 2020, arXiv:2002.05709, appendix A.  Multi-crop: Caron et al
 """
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
@@ -27,6 +28,7 @@ from .dice import Dice
 Range = tuple[float, float]
 PerView = float | list[float] | tuple[float, ...]  # one value, or one a view, the last for all further views
 Window = tuple[int, Range]  # the size of a view, and the share of the image's area it shows
+_turn = threading.RLock()
 
 PER_VIEW = ("blur", "solarize")
 CHANCES = ("flip", "jitter", "grey", "invert", "cutout", "sobel", *PER_VIEW)
@@ -190,12 +192,13 @@ class center:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Torch shares out even a few thousand numbers, and its threads then wait for each other longer than for them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    with _turn:  # else who comes while another is inside would take its one thread for the usual number
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
 
 def _central(sizes: Tensor) -> Tensor:

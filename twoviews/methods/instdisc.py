@@ -76,7 +76,8 @@ class InstDisc(Method):
 
     def _against_drawn(self, z: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
         """The positive in column 0, then K items, the same on all ranks; a row's own is left out."""
-        drawn = agreed(torch.randint(len(self.bank.memory), (self.negatives,)).to(z.device))  # (K,)
+        drawn = torch.randint(len(self.bank.memory), (self.negatives,)).to(z.device, non_blocking=True)
+        drawn = agreed(drawn)  # (K,)
         positive = (z * self.bank.rows(ids)).sum(1, keepdim=True)
         negative = (z @ self.bank.rows(drawn).to(z.dtype).T).masked_fill(drawn == ids[:, None], -torch.inf)
         return torch.cat([positive, negative], 1), torch.zeros_like(ids)  # (V*B, 1 + K)

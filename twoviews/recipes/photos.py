@@ -81,16 +81,15 @@ def train_and_test(data: Any) -> tuple[str | None, str | None]:
 
 def _side(source: ImageSource) -> float:
     sides = []
-    for i in source.sample(32).tolist():
-        try:
-            sides.append(min(source.read(i).shape[1:]))
-        except BrokenItem:
-            continue
-    if not sides:
-        raise DataError(
-            f"none of the {len(sides) or 32} photos tried in {source.name} could be read; see `twoviews check`"
-        )
-    return median(sides)
+    for places in (source.sample(32), source.elsewhere()):
+        for i in places.tolist():
+            try:
+                sides.append(min(source.read(i).shape[1:]))
+            except BrokenItem:
+                continue
+        if sides:
+            return median(sides)
+    raise DataError(f"none of the {len(places):,} photos tried in {source.name} could be read; see `twoviews check`")
 
 
 def _size(side: float, largest: int) -> int:
