@@ -1,6 +1,7 @@
 """What several tests share: a tiny encoder, batches of numbers, real data where it is there."""
 
 import os
+from multiprocessing import resource_sharer
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ class Numbers:
         x = torch.randn(self.rows, 5, generator=g)
         views = [x + 0.1 * torch.randn(self.rows, 5, generator=g) for _ in range(2)]
         return Batch(views, torch.arange(self.rows), torch.arange(self.rows) % 3)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_listener_stays():
+    """usearch closes file 0, and a thread of multiprocessing that waits for callers then takes that number, which
+    pytest wants back in the end."""
+    yield
+    resource_sharer.stop(timeout=5)
 
 
 @pytest.fixture(scope="session")
