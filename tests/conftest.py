@@ -1,7 +1,6 @@
 """What several tests share: a tiny encoder, batches of numbers, real data where it is there."""
 
 import os
-from multiprocessing import resource_sharer
 from pathlib import Path
 
 import pytest
@@ -44,12 +43,17 @@ class Numbers:
         return Batch(views, torch.arange(self.rows), torch.arange(self.rows) % 3)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_listener_stays():
-    """usearch closes file 0, and a thread of multiprocessing that waits for callers then takes that number, which
-    pytest wants back in the end."""
+INPUT = os.dup(0)
+
+
+@pytest.fixture(autouse=True)
+def _input_stays_open():
+    """usearch closes file 0. A thread that waits for a file then holds that number, and pytest cannot end."""
     yield
-    resource_sharer.stop(timeout=5)
+    try:
+        os.fstat(0)
+    except OSError:
+        os.dup2(INPUT, 0)
 
 
 @pytest.fixture(scope="session")
