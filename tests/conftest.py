@@ -62,10 +62,3 @@ def cifar():
     if not path.exists():
         pytest.skip(f"{path.name} is not there; set TWOVIEWS_DATA to the folder of the data sets")
     return path
-
-
-def pytest_sessionfinish():
-    """End the server that forks workers, which would outlive the tests and keep Python from ending."""
-    from multiprocessing import forkserver
-
-    forkserver._forkserver._stop()

@@ -38,9 +38,8 @@ def build(name, encoder=Tiny):
 
 def launch(world, work, folder, *args):
     """work(rank, world, folder, *args) in `world` processes that speak by gloo; what each returns."""
-    multiprocessing.set_forkserver_preload(["torch.distributed.fsdp", "torch.distributed.tensor", "twoviews.train"])
     entry = (work, world, str(folder), args)
-    mp.start_processes(enter, entry, nprocs=world, start_method="forkserver")
+    mp.start_processes(enter, entry, nprocs=world, start_method="spawn")
     return [torch.load(os.path.join(folder, f"{rank}.pt"), weights_only=False) for rank in range(world)]
 
 
