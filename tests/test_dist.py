@@ -1,6 +1,5 @@
 """What processes tell each other: two and four of them, with as many rows each or not, and what one does alone."""
 
-import multiprocessing
 import os
 from datetime import timedelta
 
