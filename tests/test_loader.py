@@ -1,5 +1,9 @@
 """What is seen depends on the seed alone: not on workers, memory, where a run went on, or the number of processes."""
 
+import subprocess
+import sys
+from textwrap import dedent
+
 import numpy as np
 import pytest
 import torch
@@ -146,3 +150,16 @@ def test_real_photos_load(cifar):
     batch = next(loader.epoch(0))
     assert [v.shape for v in batch.views] == [(50, 3, 32, 32)] * 2
     assert batch.labels.max() < 10
+
+
+def test_python_ends_though_workers_are_left():
+    """An iterator that lives until the end, as one in an error's traceback does."""
+    code = """
+        import sys
+        from torch.utils.data import DataLoader
+        from twoviews.data.loader import unmoved
+        sys.kept = iter(DataLoader(range(9), num_workers=1, worker_init_fn=unmoved))
+        next(sys.kept)
+    """
+    done = subprocess.run([sys.executable, "-c", dedent(code)], timeout=60, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,8 @@ decoded once and live in memory as uint8, on the device where there is room; lar
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -180,6 +182,16 @@ def unmoved(worker: int) -> None:
     """Ctrl-C and SIGTERM reach the workers too; only the training process answers, after its step."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.SIG_IGN)
+
+
+@atexit.register
+def end_workers() -> None:
+    """Workers that an error's traceback has kept alive: Python sends them SIGTERM, and would wait for them forever."""
+    left = [process for process in multiprocessing.active_children() if process.daemon]
+    if left and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error on their death
+    for process in left:
+        process.kill()
 
 
 class _Stream(Dataset):
