@@ -17,7 +17,8 @@ import torch
 from twoviews.build import find_device, sources
 from twoviews.cli import pairs
 from twoviews.data.image import photos
-from twoviews.fit import fit, measure
+from twoviews.fit import fit
+from twoviews.fit_photos import measure
 from twoviews.log import Log
 from twoviews.recipes import RECIPES
 

@@ -17,7 +17,7 @@ import torch
 
 from twoviews.build import build, find_device, make_loader, make_optimizer, sources
 from twoviews.cli import pairs
-from twoviews.fit import look
+from twoviews.fit_photos import look
 from twoviews.log import Log
 from twoviews.recipes.cifar10 import cifar10_simclr
 from twoviews.recipes.demo import demo

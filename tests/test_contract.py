@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from twoviews import calls
 from twoviews.encoders.small import small
 from twoviews.heads import encode
-from twoviews.methods import METHODS
+from twoviews.methods import PAIRS
 from twoviews.methods.moco import MoCo
 from twoviews.types import Batch
 
@@ -21,8 +21,8 @@ SMALL = {"dim": 4, "hidden": 8, "queue": 20, "classes": 3, "items": 8, "negative
 
 def build(name, **settings):
     torch.manual_seed(0)
-    known = inspect.signature(METHODS[name]).parameters
-    return METHODS[name](Tiny(), **{k: v for k, v in (SMALL | settings).items() if k in known})
+    known = inspect.signature(PAIRS[name]).parameters
+    return PAIRS[name](Tiny(), **{k: v for k, v in (SMALL | settings).items() if k in known})
 
 
 def batch(seed=0):
@@ -37,7 +37,7 @@ def same(a, b):
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-methods = pytest.mark.parametrize("name", METHODS)
+methods = pytest.mark.parametrize("name", PAIRS)
 
 
 @methods
@@ -131,7 +131,7 @@ def test_project_is_what_the_loss_saw(name):
 
 @methods
 def test_every_default_can_be_written_down(name):
-    described = calls.describe(METHODS[name])
+    described = calls.describe(PAIRS[name])
     assert calls.describe(calls.rebuild(described)) == described
     assert not any(isinstance(v, dict) for v in described.values())
 

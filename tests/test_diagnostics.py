@@ -9,7 +9,7 @@ from conftest import Numbers, Tiny
 from torch.nn.functional import normalize
 
 from twoviews import diagnostics as d
-from twoviews.methods import METHODS
+from twoviews.methods import PAIRS
 from twoviews.negatives import Queue
 
 
@@ -115,13 +115,13 @@ def test_queue_age():
         assert queue.age == expected
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PAIRS)
 def test_observe_reads_every_method_and_changes_nothing(name):
     torch.manual_seed(0)
     known = {"dim": 4, "hidden": 8, "queue": 20, "classes": 3, "items": 8, "negatives": 6}
     from inspect import signature
 
-    method = METHODS[name](Tiny(), **{k: v for k, v in known.items() if k in signature(METHODS[name]).parameters})
+    method = PAIRS[name](Tiny(), **{k: v for k, v in known.items() if k in signature(PAIRS[name]).parameters})
     batch = Numbers().batch(0)
     out = method(batch)
     seen = d.observe(out, batch.labels)
@@ -145,7 +145,7 @@ def test_chance_is_the_loss_when_nothing_is_told_apart(name):
     from inspect import signature
 
     known = {"dim": 4, "hidden": 8, "queue": 20}
-    method = METHODS[name](Same(), **{k: v for k, v in known.items() if k in signature(METHODS[name]).parameters})
+    method = PAIRS[name](Same(), **{k: v for k, v in known.items() if k in signature(PAIRS[name]).parameters})
     method.eval()  # BatchNorm in the head would divide nothing by nothing
     if getattr(method, "queue", None) is not None:
         method.queue.push(method.project(torch.ones(20, 6)).detach())

@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 from conftest import Tiny
 
 from twoviews import dist
-from twoviews.methods import METHODS
+from twoviews.methods import PAIRS
 
 WORLD = 2
 SETTINGS = {
@@ -27,7 +27,7 @@ LAYOUTS = {2: {"even": [3, 3], "uneven": [4, 1]}, 4: {"even": [2, 2, 2, 2], "une
 
 def build(name, encoder=Tiny):
     torch.manual_seed(0)
-    method = METHODS[name.split()[0]](encoder(), **SETTINGS[name])
+    method = PAIRS[name.split()[0]](encoder(), **SETTINGS[name])
     for module in list(method.modules()):  # a head with BatchNorm is tested in test_norm; here rows stay apart
         for key, child in list(module.named_children()):
             if isinstance(child, torch.nn.BatchNorm1d):

@@ -14,13 +14,14 @@ from twoviews.run import Run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+HISTORIES = ("bert4rec", "bert4rec_paper", "sasrec")
 COMMANDS = typer.main.get_command(cli.app).commands
 
 
 def commands(text):
     """Every shell line of a page that starts with our program."""
     for line in re.findall(
-        r"^    (.*\btwoviews (?:train|embed|evaluate|check|list|demo|doctor|report|compare|search|export)\b.*)$",
+        rf"^    (.*\btwoviews (?:{'|'.join(COMMANDS)})\b.*)$",
         text,
         flags=re.M,
     ):
@@ -32,13 +33,20 @@ def commands(text):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_commands_exist_and_their_settings_fit(page):
+def test_commands_exist_and_their_settings_fit(page, tmp_path):
+    (tmp_path / "log.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u in range(9) for i in range(9)))
     for name, *words in commands(page.read_text()):
         context = COMMANDS[name].make_context(name, list(words))
         settings = cli.pairs(context.params.get("settings"))
         recipe = context.params.get("recipe") or "auto"
         assert recipe in RECIPES
-        run = RECIPES["cifar10_simclr" if recipe == "auto" else recipe]("data.zip")
+        log = recipe in HISTORIES or re.search(
+            r"\.(csv|tsv|txt|inter|parquet)(\.gz)?$", context.params.get("data") or ""
+        )
+        if log and "photos" not in context.params["data"]:
+            run = RECIPES["bert4rec" if recipe == "auto" else recipe](str(tmp_path / "log.csv"))
+        else:
+            run = RECIPES["cifar10_simclr" if recipe == "auto" else recipe]("data.zip")
         assert isinstance(run.override(settings), Run)
 
 

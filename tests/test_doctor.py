@@ -302,7 +302,7 @@ def test_a_large_batch_is_cut_by_groups_not_inside_them(monkeypatch, batch_size,
 
 
 def test_processes_with_statistics_of_their_own_are_groups_of_the_checkup(monkeypatch):
-    seen, part = [], sys.modules["twoviews.fit"]
+    seen, part = [], sys.modules["twoviews.fit_photos"]
     monkeypatch.setattr(part, "checkup", lambda *a, **how: seen.append((how["batch_size"], how["groups"])) or {})
     monkeypatch.setattr(part.dist, "world", lambda: 4)
     for scope in ("global", "local", 2):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from twoviews.encoders import ENCODERS, encoder_factory
+from twoviews.encoders import ENCODERS, PHOTO_ENCODERS, encoder_factory
 from twoviews.encoders.resnet import Basic, Bottleneck, resnet18, resnet50
 from twoviews.encoders.small import small
 from twoviews.encoders.timm import timm_encoder
@@ -26,7 +26,7 @@ def parameters(module):
     return sum(p.numel() for p in module.parameters())
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", PHOTO_ENCODERS)
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_contract(name, channels):
     encoder = ENCODERS[name](channels=channels, width=8 if name == "small" else 1 / 8).eval()

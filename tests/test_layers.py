@@ -17,7 +17,22 @@ ROWS = [
     {"doctor"},
     {"run", "folder", "recipes"},
     {"report"},
-    {"build", "fit", "after", "api", "cli", "__main__", "__init__"},
+    {
+        "build",
+        "fit",
+        "fit_photos",
+        "fit_histories",
+        "after",
+        "serve",
+        "grown",
+        "ablate",
+        "cli_after",
+        "cli_histories",
+        "api",
+        "cli",
+        "__main__",
+        "__init__",
+    },
 ]
 ROW = {name: i for i, names in enumerate(ROWS) for name in names}
 APART = ROWS[1]  # siblings that do not import each other

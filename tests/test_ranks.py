@@ -20,7 +20,7 @@ from twoviews import checkpoint, dist, fsdp
 from twoviews.build import sharded
 from twoviews.errors import UserError
 from twoviews.log import Log
-from twoviews.methods import METHODS
+from twoviews.methods import PAIRS
 from twoviews.optim import adamw, cosine, lars, sgd
 from twoviews.train import Stopped, train
 from twoviews.types import Batch
@@ -102,7 +102,7 @@ def test_loss_gradient_memory_and_slow_weights_are_those_of_one_process(name, ki
         torch.testing.assert_close(found[name, kind][2], state, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PAIRS)
 def test_the_order_of_the_items_changes_neither_loss_nor_gradient(name):
     found = []
     for order in (range(8), [4, 5, 6, 7, 0, 1, 2, 3]):
@@ -179,8 +179,8 @@ def shardings(rank, world, folder):
     if world == 2:
         with as_older_torch():
             found["no blocks"] = learn("moco", False, encoder=Tiny), learn("moco", True, encoder=Tiny)
-    for what in [*METHODS, *HOW] if world == 2 else ["simclr", "lars"]:
-        name, settings = (what, {}) if what in METHODS else ("moco", HOW[what])
+    for what in [*PAIRS, *HOW] if world == 2 else ["simclr", "lars"]:
+        name, settings = (what, {}) if what in PAIRS else ("moco", HOW[what])
         found[what] = learn(name, False, **settings), learn(name, True, **settings)
     found["adamw unclipped"] = learn("moco", False, optimizer=adamw)
     for begun in (False, True) if world == 2 else ():
@@ -209,7 +209,7 @@ def assert_same(a, b):
     torch.testing.assert_close(a[1], b[1], rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize(("what", "world"), [*((w, 2) for w in (*METHODS, *HOW)), ("simclr", 4), ("lars", 4)])
+@pytest.mark.parametrize(("what", "world"), [*((w, 2) for w in (*PAIRS, *HOW)), ("simclr", 4), ("lars", 4)])
 def test_sharded_weights_learn_what_whole_ones_learn(what, world, parts):
     plain, split = parts[0][world][0][what]
     assert [step for step, _ in plain[0]] == list(range(1, 7))

@@ -15,7 +15,7 @@ from torch import nn
 from twoviews import dist
 from twoviews.encoders import resnet18, small
 from twoviews.errors import UserError
-from twoviews.methods import METHODS
+from twoviews.methods import PAIRS
 from twoviews.methods.moco import MoCo
 from twoviews.methods.simclr import SimCLR
 from twoviews.norm import set_batchnorm
@@ -49,7 +49,7 @@ def assert_same(a, b):
 
 
 @pytest.mark.parametrize("rows", [2, 3, 5, 16])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PAIRS)
 def test_parts_have_the_gradient_of_the_whole_batch(name, rows):
     method = rows_apart(name)
     method.after_batch(method(doubles(1)))

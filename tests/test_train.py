@@ -13,7 +13,7 @@ from conftest import Numbers, Tiny
 from twoviews import checkpoint
 from twoviews.errors import TrainingError, UserError
 from twoviews.log import Log
-from twoviews.methods import METHODS
+from twoviews.methods import PAIRS
 from twoviews.methods.moco import MoCo
 from twoviews.methods.simclr import SimCLR
 from twoviews.optim import cosine, lars, sgd
@@ -50,7 +50,7 @@ def build(name="moco", optimizer=sgd):
     torch.manual_seed(0)
     kwargs = {"simclr": {"dim": 4, "hidden": 8}, "supervised": {"classes": 3}, "moco_v1": {"dim": 4, "queue": 20}}
     kwargs |= {"end_to_end": {"dim": 4, "hidden": 8}, "directclr": {}, "instdisc": {"dim": 4, "items": 8}}
-    method = METHODS[name](Tiny(torch.nn.BatchNorm1d), **kwargs.get(name, SMALL))
+    method = PAIRS[name](Tiny(torch.nn.BatchNorm1d), **kwargs.get(name, SMALL))
     return method, optimizer(method, lr=0.1)
 
 
@@ -65,7 +65,7 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PAIRS)
 def test_interrupted_equals_uninterrupted(name, precision, tmp_path):
     whole, optimizer = build(name)
     run(whole, optimizer, Numbers(), precision=precision)

@@ -21,6 +21,10 @@ _PLACES = {
     "train": ".api",
     "embed": ".api",
     "evaluate": ".api",
+    "check": ".api",
+    "recommend": ".serve",
+    "similar": ".serve",
+    "add_items": ".grown",
     "doctor": ".after",
     "report": ".after",
     "compare": ".after",
@@ -30,6 +34,7 @@ _PLACES = {
     "fit": ".fit",
     "load_encoder": ".checkpoint",
     "photos": ".data.image",
+    "histories": ".data.logs",
     "Found": ".evaluate.search",
     "Batch": ".types",
     "Features": ".types",
@@ -43,27 +48,35 @@ __all__ = [
     "Method",
     "Out",
     "Run",
+    "add_items",
+    "check",
     "compare",
     "doctor",
     "embed",
     "evaluate",
     "export",
     "fit",
+    "histories",
     "load_encoder",
     "photos",
+    "recommend",
     "report",
     "search",
+    "similar",
     "train",
 ]
 
 if TYPE_CHECKING:
     from .after import compare, doctor, export, report, search
-    from .api import embed, evaluate, train
+    from .api import check, embed, evaluate, train
     from .checkpoint import load_encoder
     from .data.image import photos
+    from .data.logs import histories
     from .evaluate.search import Found
     from .fit import fit
+    from .grown import add_items
     from .run import Run
+    from .serve import recommend, similar
     from .types import Batch, Features, Method, Out
 
 

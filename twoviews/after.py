@@ -12,13 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from .build import find_device, readers, sources, trained
+from .build import find_device, of_histories, readers, sources, trained
 from .calls import describe, rebuild
-from .checkpoint import digest, load_encoder, read_run, reading, steps
+from .checkpoint import digest, exported, load_encoder, read_run, reading, steps
+from .data.histories import Histories
 from .data.joined import joined
 from .data.listing import few
 from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
+from .doctor.histories import checkup_histories
 from .doctor.rules import diagnose
 from .errors import UserError
 from .evaluate.embed import features, model
@@ -26,11 +28,15 @@ from .evaluate.queries import as_photos, as_vector, find_key, pictures
 from .evaluate.search import Found, Stamp, open_index
 from .evaluate.split import portion
 from .export import export_encoder
-from .fit import Result, look
+from .export.histories import export_histories
+from .fit import Result
+from .fit_histories import HistoryTask
+from .fit_photos import look
 from .folder import write_json, write_skipped
 from .log import Log
 from .report.compare import write_comparison
 from .report.gallery import SHOWN, write_found
+from .report.histories import write_history_report
 from .report.page import write_report
 from .run import Run
 from .types import Method, Source
@@ -69,6 +75,25 @@ def open_run(run: str | Path | Result, device: str | None, log: Log) -> Opened:
     return Opened(folder, setup, method.to(where), source, test, where)
 
 
+def open_histories(run: str | Path | Result, device: str | None, log: Log) -> tuple[Path, HistoryTask, Method]:
+    """Open a run on histories as `open_run` does one on photos; the method is on the device."""
+    where = find_device(device)
+    folder = run.folder if isinstance(run, Result) else Path(run)
+    about = read_run(folder)
+    setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
+    method = run.method if isinstance(run, Result) else trained(setup, folder)
+    warn_unfinished(folder, log)
+    try:
+        source = setup.data()
+    except UserError as why:
+        raise UserError(f"the data of {folder} cannot be had: {why}") from None
+    assert isinstance(source, Histories)
+    task = HistoryTask(setup, source)
+    if task.source.fingerprint() != about["data"]["fingerprint"]:
+        raise UserError(f"the data has changed since {folder} was trained: put it back, or train on it anew")
+    return folder, task, method.to(where)
+
+
 def warn_unfinished(folder: Path, log: Log) -> None:
     if not (folder / "encoder.safetensors").exists() and (found := steps(folder)):
         step = int(found[-1].name.removeprefix("step-"))
@@ -85,8 +110,13 @@ def doctor(run: str | Path | Result, *, device: str | None = None, quiet: bool =
     course = read_course(folder)
     if not (folder / "checkup.json").exists():
         try:
-            it = open_run(run, device, log)
-            course.checkup = look(it.run, it.method, portion(it.source), it.test, it.device)
+            if course.of_histories:
+                _, task, method = open_histories(run, device, log)
+                how: dict[str, Any] = {"seed": task.run.seed, "device": find_device(device)}
+                course.checkup = checkup_histories(method, task.ask, task.division, **how)
+            else:
+                it = open_run(run, device, log)
+                course.checkup = look(it.run, it.method, portion(it.source), it.test, it.device)
         except UserError as why:
             log.say(f"judged by what was logged alone: {why}")
     diagnosis = diagnose(course)
@@ -102,6 +132,11 @@ def report(
 ) -> Path:
     """Write a run's page anew, RUN/index.html unless `out` says another place. Returns its path."""
     log = Log(quiet=quiet)
+    if of_histories(read_run(run.folder if isinstance(run, Result) else Path(run))):
+        folder, task, method = open_histories(run, device, log)
+        place = None if out is None else Path(out)
+        with log.progress("writing the report", len(task.source), brief=True) as bar:
+            return write_history_report(folder, task.run, method, task.division, out=place, progress=bar)
     it = open_run(run, device, log)
     with log.progress("writing the report", len(it.test)) as bar:
         return write_report(
@@ -161,7 +196,7 @@ def search(
     source, gone = all_items(run, about["run"])
     how = reading(about["run"])
     if source:
-        how["channels"] = source.channels  # which run.json does not tell of an encoder of your own
+        how["channels"] = source.channels  # type: ignore[attr-defined]  # which run.json does not tell of an encoder of your own
         if not 1 <= k <= (most := len(source)):
             raise UserError(f"k={k}, but there are {most:,} items to find: give k from 1 to {most}")
     asked, seen = as_vector(query), None
@@ -234,6 +269,13 @@ def export(
     Raises UserError on what the format cannot hold and as `export_encoder` does.
     """
     log = Log(quiet=quiet)
+    place = None if out is None else Path(out)
+    at = run.folder if isinstance(run, Result) else Path(run)
+    if not exported(at) and of_histories(read_run(at)):
+        from .serve import opened  # which reads this module
+
+        warn_unfinished(at, log)
+        return export_histories(at, opened(run).method, to, out=place, log=log)
     encoder: nn.Module
     method: Method | None
     if isinstance(run, Result):
@@ -246,5 +288,4 @@ def export(
     else:
         folder, encoder, method = Path(run), load_encoder(run), None
     warn_unfinished(folder, log)
-    place = None if out is None else Path(out)
     return export_encoder(folder, encoder, to, out=place, method=method if head else None, log=log)

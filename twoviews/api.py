@@ -10,13 +10,17 @@ from typing import Any
 
 from . import calls
 from .after import warn_unfinished
-from .build import find_device, readers, sources, trained
+from .build import find_device, of_histories, readers, sources, trained
 from .checkpoint import digest, load_encoder, read_run, reading
+from .data.check import Report
+from .data.check import check as check_photos
+from .data.checklog import Report as LogReport
+from .data.checklog import check_log
 from .data.image import photos
 from .data.listing import few
+from .data.logs import histories, is_log
 from .data.remote import is_pattern, is_url
 from .data.stream import notes_of
-from .data.views import VIEWS
 from .encoders import ENCODERS
 from .errors import UserError, unknown
 from .evaluate import PROBES
@@ -24,7 +28,9 @@ from .evaluate.embed import model
 from .evaluate.measure import Table
 from .evaluate.store import embed_to
 from .evaluate.table import RAW, UNTRAINED, H
-from .fit import Result, fit, measure
+from .fit import Result, fit
+from .fit_histories import evaluate_histories
+from .fit_photos import measure
 from .folder import write_skipped
 from .log import Log
 from .methods import METHODS
@@ -32,7 +38,8 @@ from .optim import OPTIMIZERS, SCHEDULES
 from .recipes import RECIPES
 from .recipes.demo import demo as demo_run
 from .recipes.photos import explain, train_and_test
-from .run import Run
+from .run import VIEWS, Run
+from .serve import embed_histories
 from .types import Source
 
 LISTS: dict[str, Mapping[str, Callable[..., Any]]] = {
@@ -70,7 +77,8 @@ def train(
     if recipe not in RECIPES:
         raise unknown("recipe", recipe, RECIPES)
     make = RECIPES[recipe]
-    known = {"device": str(find_device(device)), "labels": None if labels is None else str(labels)}
+    read = {k.removeprefix("data."): v for k, v in (settings or {}).items() if k.startswith("data.")}
+    known = {"device": str(find_device(device)), "labels": None if labels is None else str(labels), "read": read}
     if isinstance(data, str | Path) and not is_url(str(data)):
         data = str(Path(data))  # so that "photos" and "photos/" are one run
     wanted = inspect.signature(make).parameters
@@ -141,6 +149,8 @@ def embed(
         about = read_run(run)["run"]
         encoder, view = load_encoder(run, where), calls.rebuild(about["test_view"])
         warn_unfinished(Path(run), log)
+    if of_histories(read_run(run.folder if isinstance(run, Result) else run)):
+        return embed_histories(run, data, out, batch_size=batch_size, device=device, quiet=quiet)
     source = photos(data, labels=labels, **reading(about))
     skipped = notes_of(source)
     with log.progress("embedding", len(source)) as bar:
@@ -181,6 +191,11 @@ def evaluate(
     where, log = find_device(device), Log(quiet=quiet)
     folder = run.folder if isinstance(run, Result) else Path(run)
     about = read_run(folder)
+    if of_histories(about):
+        setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
+        method = (run.method if isinstance(run, Result) else trained(setup, folder)).to(where)
+        warn_unfinished(folder, log)
+        return evaluate_histories(setup, method, folder, data, device=where, log=log)
     source: Source
     test: Source | None
     if data is not None:
@@ -201,6 +216,25 @@ def evaluate(
         method = trained(setup, folder).to(where)
         warn_unfinished(folder, log)
     return measure(setup, method, source, test, where, log, probe=probe)
+
+
+def check(
+    data: Any, *, labels: str | Path | None = None, quiet: bool = False, settings: Mapping[str, Any] | None = None
+) -> Report | LogReport:
+    """Read all of the data and report what it holds and what is broken in it.
+
+    settings: how a log is read, as {"data.user": "customer"}.
+    """
+    read = {k.removeprefix("data."): v for k, v in (settings or {}).items()}
+    if is_log(data):
+        for name, value in read.items():
+            calls.change(histories, name, value, "data")
+        return check_log(histories(data, **read))
+    if read:
+        raise UserError(f"photos are checked without settings, got {next(iter(settings or {}))}")
+    source = photos(data, labels=labels)
+    with Log(quiet=quiet).progress("reading", len(source)) as bar:
+        return check_photos(source, progress=bar)
 
 
 def catalogue(what: str) -> Iterator[str]:

@@ -12,7 +12,8 @@ import torch
 
 from . import dist, fsdp
 from .calls import PACKAGE
-from .checkpoint import fill, load, steps, tensors, unfetched
+from .checkpoint import fill, load, steps, tensors, unfetched, weights
+from .data.histories import Histories
 from .data.loader import Loader, cores
 from .ema import EMA
 from .errors import UserError
@@ -41,9 +42,9 @@ def find_device(name: str | None) -> torch.device:
     return device
 
 
-def sources(run: Run) -> tuple[Source, Source]:
-    """What to train on and what to measure on: `run.test`, or a share held out of the data."""
-    source = run.data()
+def sources(run: Run, source: Source | None = None) -> tuple[Source, Source]:
+    """What to train on and what to measure on: `run.test`, or a share held out of the data (`source`, where open)."""
+    source = run.data() if source is None else source
     if run.test is not None:
         return source, run.test()
     if not run.holdout:
@@ -101,7 +102,11 @@ def untrained(run: Run) -> Method:
 
 
 def trained(run: Run, folder: Path) -> Method:
-    """The method with the weights of a run's last checkpoint."""
+    """The method with the weights that a run kept as its best, else with those of its last checkpoint."""
+    if (best := folder / "best" / "method.safetensors").exists():
+        method = untrained(run)
+        fill(method, weights(best), str(best))
+        return method
     found = steps(folder)
     if not found:
         raise UserError(f"{folder} has no weights: it has not reached its first checkpoint, or diverged before")
@@ -133,7 +138,14 @@ def describe(run: Run, source: Source) -> dict[str, Any]:
         "classes": source.classes,
         "fingerprint": source.fingerprint(),
     }
+    if isinstance(source, Histories):
+        data |= {"events": source.events, "catalogue": source.catalogue, "split": source.split}
     return {"run": run.to_json(), "data": data, "versions": versions(), "hardware": hardware(), "command": command()}
+
+
+def of_histories(about: dict[str, Any]) -> bool:
+    """Whether a run, by its run.json, learned from histories."""
+    return "catalogue" in about["data"]
 
 
 def command() -> str:

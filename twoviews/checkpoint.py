@@ -65,10 +65,14 @@ def save(folder: Path, step: int, method: nn.Module, state: dict[str, Any]) -> P
 
 def save_encoder(folder: Path, encoder: nn.Module) -> Path:
     """Write RUN/encoder.safetensors atomically."""
-    final = folder / "encoder.safetensors"
+    return save_weights(encoder, folder / "encoder.safetensors")
+
+
+def save_weights(module: nn.Module, final: Path) -> Path:
+    """Write a module's state as .safetensors, whole or not at all."""
     with writing(final):
         temporary = final.with_suffix(".tmp")
-        save_file(tensors(encoder), temporary)
+        save_file(tensors(module), temporary)
         sync(temporary)
         os.replace(temporary, final)
     return final

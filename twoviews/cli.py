@@ -13,7 +13,7 @@ import typer
 from .errors import TrainingError, UserError
 
 app = typer.Typer(
-    help="Learn representations from unlabelled data: photos in, encoder out.",
+    help="Learn representations from unlabelled data: photos or histories in, encoder out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -28,6 +28,7 @@ Labels = Annotated[
     Path | None,
     typer.Option(help="CSV or Parquet with a path and a label column. They only measure; nothing learns from them."),
 ]
+Run = Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")]
 Settings = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as `method.temperature=0.2`.")
 ]
@@ -35,10 +36,16 @@ Settings = Annotated[
 
 @app.command(
     epilog="**Examples:** `twoviews train photos/` · `twoviews train photos.zip epochs=50 method=moco` · "
+    "`twoviews train clicks.parquet` · `twoviews train orders.csv data.user=customer data.item=sku` · "
     "`torchrun --nproc-per-node 8 -m twoviews train photos/` · `twoviews train 's3://bucket/{000..999}.tar'`"
 )
 def train(
-    data: Annotated[str, typer.Argument(help="A folder, .zip, .tar, .parquet or .npy of photos, or shards by URL.")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help="Photos: a folder, .zip, .tar, .parquet or .npy, shards by URL. Or a log: .csv, .tsv, .txt, .parquet."
+        ),
+    ],
     settings: Settings = None,
     recipe: Annotated[str, typer.Option(help="A recipe's name, see `twoviews list recipes`.")] = "auto",
     out: Out = None,
@@ -48,10 +55,10 @@ def train(
     stop_when_ill: Annotated[bool, typer.Option(help="End the training when the doctor finds the run ill.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train an encoder on photos and measure it.
+    """Train an encoder on photos, or on a log of what users met, and measure it.
 
-    DATA needs no labels; where sub-folders or a table give some, they measure the result. The same command goes on
-    where it was stopped.
+    Photos need no labels; where sub-folders or a table give some, they measure the result. A log has a column of
+    users and one of items, best also one of times. The same command goes on where it was stopped.
     """
     from .api import train
 
@@ -70,17 +77,20 @@ def train(
         show(result)
 
 
-@app.command(epilog="**Example:** `twoviews embed runs/photos photos/ -o photos.parquet`")
+@app.command(
+    epilog="**Example:** `twoviews embed runs/photos photos/ -o photos.parquet` · "
+    "`twoviews embed runs/clicks-bert4rec clicks.parquet -o users.parquet`"
+)
 def embed(
     run: Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")],
-    data: Annotated[str, typer.Argument(help="Photos to embed; any kind that `train` takes.")],
+    data: Annotated[str, typer.Argument(help="Photos or a log; any kind that `train` takes.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="A .parquet, .npy or .safetensors file.")],
     labels: Labels = None,
     batch_size: Annotated[int, typer.Option(help="Photos at a time.", min=1)] = 256,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write one embedding a photo. A command that was stopped goes on where it was."""
+    """Write one embedding a photo, or a user. Of photos a command that was stopped goes on where it was."""
     from .api import embed
 
     written = embed(run, data, out, labels=labels, batch_size=batch_size, device=device, quiet=quiet)
@@ -90,14 +100,14 @@ def embed(
 @app.command(epilog="**Example:** `twoviews evaluate runs/photos` · `twoviews evaluate runs/photos labelled/ --k 200`")
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")],
-    data: Annotated[str | None, typer.Argument(help="Labelled photos. Default: the run's own data.")] = None,
+    data: Annotated[str | None, typer.Argument(help="Labelled photos, or a log. Default: the run's own data.")] = None,
     labels: Labels = None,
     k: Annotated[int | None, typer.Option(help="Neighbours that vote. Default: 20.")] = None,
     device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Measure a run beside chance, raw pixels and the untrained encoder."""
+    """Measure a run beside what has learned nothing, or little."""
     from .api import evaluate
 
     probe = {} if k is None else {"k": k}
@@ -110,127 +120,26 @@ def evaluate(
         print_table(table)
 
 
-@app.command(epilog="**Example:** `twoviews check photos/`")
+@app.command(epilog="**Example:** `twoviews check photos/` · `twoviews check orders.csv data.user=customer`")
 def check(
-    data: Annotated[str, typer.Argument(help="Photos; any kind that `train` takes.")],
+    data: Annotated[str, typer.Argument(help="Photos or a log; any kind that `train` takes.")],
+    settings: Settings = None,
     labels: Labels = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Read every photo and report counts, sizes, channels, duplicates and broken files, before hours are spent."""
-    from .data.check import check
-    from .data.image import photos
-    from .log import Log
+    """Read all of the data and report counts, duplicates and what is broken, before hours are spent."""
+    from .api import check
 
-    source = photos(data, labels=labels)
-    with Log(quiet=quiet or json).progress("reading", len(source)) as bar:
-        report = check(source, progress=bar)
+    report = check(data, labels=labels, quiet=quiet or json, settings=pairs(settings))
     if json:
         import json as j
 
         print(j.dumps(report.to_dict(), indent=2))
     else:
         print("\n".join(report.lines()))
-    if report.broken or report.shards:
+    if not report.whole:
         raise typer.Exit(1)
-
-
-Run = Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")]
-
-
-@app.command(epilog="**Example:** `twoviews doctor runs/photos-simclr` · `twoviews doctor runs/photos-simclr --json`")
-def doctor(
-    run: Run,
-    device: Device = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the diagnosis as JSON.")] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Is the run healthy? Says what is wrong, by which evidence, and what to do.
-
-    Exit code 0: healthy, 1: watch it, 2: ill, 3: too early, or nothing to judge by.
-    """
-    from .after import doctor
-
-    try:
-        diagnosis = doctor(run, device=device, quiet=quiet or json)
-    except UserError as error:
-        fail(str(error), 3)
-    if json:
-        import json as j
-
-        print(j.dumps(diagnosis.to_json(), indent=2))
-    else:
-        print("\n".join(diagnosis.lines()))
-    raise typer.Exit(diagnosis.code)
-
-
-@app.command(epilog="**Example:** `twoviews report runs/photos-simclr`")
-def report(
-    run: Run,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="An .html file. Default: RUN/index.html.")] = None,
-    device: Device = None,
-    quiet: Quiet = False,
-) -> None:
-    """Write a run's page anew: verdict, measures, curves, spectra, views, map, neighbours, data. One file."""
-    from .after import report
-
-    print(report(run, out=out, device=device, quiet=quiet))
-
-
-@app.command(epilog="**Example:** `twoviews compare runs/photos-simclr runs/photos-moco -o both.html`")
-def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Two or more folders that `twoviews train` wrote.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="An .html file.")] = Path("compare.html"),
-) -> None:
-    """Put several runs on one page: verdicts, measures, curves, spectra and the settings in which they differ."""
-    from .after import compare
-
-    print(compare(runs, out=out))
-
-
-@app.command(epilog="**Example:** `twoviews search runs/photos-simclr cat.jpg -k 5 --html cats.html`")
-def search(
-    run: Run,
-    query: Annotated[str, typer.Argument(help="A photo, a folder or archive of photos, or the id of an item.")],
-    k: Annotated[int, typer.Option("-k", help="How many to find.", min=1)] = 10,
-    html: Annotated[Path | None, typer.Option(help="Write a gallery there.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
-    device: Device = None,
-    quiet: Quiet = False,
-) -> None:
-    """Find the items of a run's data that look most alike to a photo, to the eye of its encoder.
-
-    The id of an item is its path in the data, or an ending of it, as `cat/0012.jpg`; a file of that name comes first.
-    """
-    from .after import search
-
-    skipped: dict[str, str] = {}
-    found = search(run, query, k=k, html=html, device=device, quiet=quiet, skipped=skipped)
-    if json:
-        import json as j
-
-        results = [one.to_json() for one in found]
-        print(j.dumps({"run": str(run), "k": k, "results": results, "skipped": skipped}, indent=2))
-    else:
-        print("\n\n".join("\n".join(map(plain, one.lines())) for one in found))
-    if html and not quiet:
-        print(html, file=sys.stderr)
-
-
-@app.command(
-    epilog="**Example:** `twoviews export runs/photos-simclr --to onnx` · `... --to huggingface -o my-encoder`"
-)
-def export(
-    run: Run,
-    to: Annotated[str, typer.Option(help="safetensors, torchvision, timm, onnx, torch-export or huggingface.")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to. Default: RUN/export-FORMAT.")] = None,
-    head: Annotated[bool, typer.Option(help="Add the method's projection head.")] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Write the encoder for use elsewhere, load it again, and compare before saying that it is written."""
-    from .after import export
-
-    print(export(run, to, out=out, head=head, quiet=quiet))
 
 
 @app.command("list", epilog="**Example:** `twoviews list methods` · `twoviews list`")
@@ -344,5 +253,4 @@ def fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-if __name__ == "__main__":
-    main()
+from . import cli_after, cli_histories  # noqa: E402, F401  their commands belong to `app`

@@ -54,6 +54,25 @@ def adamw(
     return torch.optim.AdamW(param_groups(module, weight_decay), lr, (betas[0], betas[1]), fused=_fused(module))
 
 
+def bert_adam(
+    module: nn.Module,
+    lr: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-6,
+    weight_decay: float = 0.01,
+) -> torch.optim.AdamW:
+    """BERT's own Adam: `adamw` whose means start at 0 and are not corrected for it; the defaults are BERT4Rec's.
+
+    Devlin et al. 2019, arXiv:1810.04805, in their code AdamWeightDecayOptimizer.
+    """
+    fused = _fused(module)
+    optimizer = torch.optim.AdamW(param_groups(module, weight_decay), lr, (betas[0], betas[1]), eps, fused=fused)
+    for w in (w for group in optimizer.param_groups for w in group["params"]):
+        late = torch.tensor(1e9, device=w.device if fused else "cpu")  # beta^step is 0: nothing to correct
+        optimizer.state[w] = {"step": late, "exp_avg": torch.zeros_like(w), "exp_avg_sq": torch.zeros_like(w)}
+    return optimizer
+
+
 def lars(
     module: nn.Module, lr: float = 0.3, momentum: float = 0.9, weight_decay: float = 1e-6, trust: float = 0.001
 ) -> LARS:
@@ -135,6 +154,15 @@ def cosine(step: int, steps: int, warmup: float = 0.0, final: float = 0.0) -> fl
     return final + (1 - final) * (1 + math.cos(math.pi * done)) / 2
 
 
+def linear(step: int, steps: int, warmup: float = 0.0) -> float:
+    """BERT's: step s of a warm-up of w has the factor s / w, the first 0; later ones 1 - s / steps, 0 at `steps`.
+
+    warmup: steps, or below 1 a share of all.
+    """
+    start = _warmup_steps(steps, warmup)
+    return step / start if step < start else max(1 - step / max(steps, 1), 0.0)
+
+
 def multistep(
     step: int, steps: int, at: Sequence[float] = (0.6, 0.8), gamma: float = 0.1, warmup: float = 0.0
 ) -> float:
@@ -164,5 +192,15 @@ def sqrt_scaled_lr(lr: float, batch_size: int) -> float:
     return lr * math.sqrt(batch_size)
 
 
-OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"sgd": sgd, "adamw": adamw, "lars": lars}
-SCHEDULES: dict[str, Callable[..., float]] = {"constant": constant, "cosine": cosine, "multistep": multistep}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "sgd": sgd,
+    "adamw": adamw,
+    "bert_adam": bert_adam,
+    "lars": lars,
+}
+SCHEDULES: dict[str, Callable[..., float]] = {
+    "constant": constant,
+    "cosine": cosine,
+    "linear": linear,
+    "multistep": multistep,
+}

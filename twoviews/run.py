@@ -16,7 +16,8 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from . import calls
-from .data.views import VIEWS, Views, center, two_crops
+from .data.cloze import HISTORY_VIEWS
+from .data.views import PHOTO_VIEWS, center, two_crops
 from .encoders import encoder_factory
 from .errors import UserError, unknown
 from .methods import METHODS
@@ -34,6 +35,7 @@ def lookup(what: str, table: Mapping[str, Callable]) -> Callable[[str], Callable
     return find
 
 
+VIEWS = PHOTO_VIEWS | HISTORY_VIEWS
 CHOICES = {  # part -> how a name on the command line chooses it
     "method": lookup("method", METHODS),
     "encoder": encoder_factory,
@@ -51,7 +53,8 @@ class Run:
     """All that decides a run's result.
 
     data, test:  () -> Source; without `test`, the share `holdout` of the data is kept from training to measure on.
-    views:       a view factory of twoviews.data.views; `test_view` gives the one view that is embedded.
+    views:       a view factory of twoviews.data.views, of histories twoviews.data.cloze; `test_view` gives the one view
+                 that is embedded.
     encoder:     (channels) -> module;  method: (encoder) -> Method.
     optimizer:   (module) -> torch optimizer;  schedule: (step, steps) -> factor.
     batch_size:  items a step over all processes, in `accumulate` parts.
@@ -62,14 +65,16 @@ class Run:
     precision:   fp32, bf16 or fp16 autocast.  clip: largest gradient norm, or None.
     loggers:     "tensorboard", "wandb" or both, beside metrics.jsonl.
     memory:      hold decoded photos in memory; None decides by size.  workers: None decides by cores.
-    watch:       epochs between kNN checks while training, 0 for none.
+    watch:       epochs between checks while training, 0 for none: kNN of photos; of histories the next item, where the
+                 weights that found it best are kept.
+    start:       the folder of a run on histories whose weights this one begins with, item by item by name.
     """
 
     data: Callable[[], Source]
     encoder: Callable[..., nn.Module]
     method: Callable[..., nn.Module]
-    views: Callable[..., Views] = two_crops
-    test_view: Callable[..., Views] = center
+    views: Callable[..., Any] = two_crops
+    test_view: Callable[..., Any] = center
     test: Callable[[], Source] | None = None
     holdout: float = 0.1
     optimizer: Callable = partial(sgd, lr=0.06)
@@ -87,6 +92,7 @@ class Run:
     workers: int | None = None
     memory: bool | None = None
     watch: int = 0
+    start: str | None = None
     loggers: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -116,6 +122,9 @@ class Run:
             if isinstance(size, int) and "max_side" in calls.knobs(self.data):
                 settings = {"data.max_side": 2 * size, **settings}
                 settings = {"test.max_side": 2 * size, **settings} if self.test else settings
+        if "views.length" in settings:  # a history is asked, and its places counted, up to the length that is learned
+            length = settings["views.length"]
+            settings = {"test_view.length": length, "encoder.length": length, **settings}
         for key, value in sorted(settings.items(), key=lambda item: item[0].count(".")):
             part, _, knob = key.partition(".")
             if part not in types:
@@ -142,10 +151,16 @@ class Run:
         return replace(self, **changes)
 
     def resolved(self, source: Source) -> Run:
-        """The run with what only the data knows: `channels` of the encoder, `classes` and `items` of the method."""
+        """The run with what only the data knows: `channels` or `catalogue` of the encoder, `classes` and `items` of
+        the method. Raises UserError where the encoder reads something else than the data holds.
+        """
         run = self
-        if calls.accepts(run.encoder, "channels"):
-            run = replace(run, encoder=partial(run.encoder, channels=source.channels))
+        for known in ("channels", "catalogue"):
+            if calls.accepts(run.encoder, known):
+                if not hasattr(source, known):
+                    reads, holds = ("photos", "histories") if known == "channels" else ("histories", "photos")
+                    raise UserError(f"encoder={calls.name(run.encoder)} reads {reads}, and {source.name} holds {holds}")
+                run = replace(run, encoder=partial(run.encoder, **{known: getattr(source, known)}))
         if calls.accepts(run.method, "classes"):
             if source.classes is None:
                 raise UserError(f"the method '{calls.name(run.method).lower()}' needs labels and the data has none")

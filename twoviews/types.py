@@ -5,7 +5,7 @@
 
 Shape letters mean one thing everywhere:
     B batch   V views   C channels   H, W height and width   D width of an embedding
-    K negatives   N items or tokens   T time
+    K negatives   N items or tokens   T time   M places to fill in
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import Protocol
 
 import numpy as np
 from torch import Tensor, nn
+
+PAD, MASK, FIRST = 0, 1, 2  # tokens of a sequence of items: nothing, a blank, and the first item of the catalogue
 
 
 @dataclass
@@ -29,6 +31,18 @@ class Batch:
     views: list[Tensor]
     ids: Tensor
     labels: Tensor | None = None
+
+
+@dataclass
+class Blanks(Batch):
+    """Sequences with holes and the same sequences whole: views are both (B, T) int64, padded with PAD at the right.
+
+    places: (M,) int64, where to fill in, as places in the flattened (B * T).
+    past:   whether a state may look at the past alone.
+    """
+
+    places: Tensor = field(kw_only=True)
+    past: bool = False
 
 
 @dataclass
@@ -136,13 +150,17 @@ class Source(Protocol):
     """Where items come from. Holds names and places, never the decoded items.
 
     `labels` is (N,) int64 with -1 for "no label", or None when there are none; `classes` names them.
-    `channels` is what every decoded item has.
+    Photos also have `channels`, of every decoded item, and histories `catalogue`, the number of items they are of.
     """
 
-    name: str
-    labels: np.ndarray | None
-    classes: list[str] | None
-    channels: int
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def labels(self) -> np.ndarray | None: ...
+
+    @property
+    def classes(self) -> list[str] | None: ...
 
     def __len__(self) -> int: ...
 

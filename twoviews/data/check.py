@@ -63,6 +63,11 @@ class Report:
     bytes: int
     seconds: float
 
+    @property
+    def whole(self) -> bool:
+        """Whether all could be read."""
+        return not (self.broken or self.shards)
+
     def to_dict(self) -> dict[str, Any]:
         """The report in types that JSON knows."""
         return asdict(self) | {"depths": {str(depth): n for depth, n in self.depths.items()}}

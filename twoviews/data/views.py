@@ -262,4 +262,4 @@ def _check_size(size: int) -> None:
     _check(size >= 4, f"a size of {size} pixels", "4 or more")
 
 
-VIEWS = {"two_crops": two_crops, "multi_crop": multi_crop}
+PHOTO_VIEWS = {"two_crops": two_crops, "multi_crop": multi_crop}

@@ -22,6 +22,7 @@ class Course:
     """looks: the records of metrics.jsonl that look at embeddings, by step.
 
     waits: the share of a step's time spent waiting for data, and its seconds.
+    validation: the records of a run on histories that hold what was measured while it trained.
     about: run.json. checkup: the last one, {} where there was none. evaluation: evaluation.json, {} likewise.
     step: the last one that was logged. bad: the step at which the loss was not finite.
     """
@@ -29,6 +30,7 @@ class Course:
     about: Mapping[str, Any]
     looks: list[Mapping[str, Any]] = field(default_factory=list)
     waits: list[tuple[float, float]] = field(default_factory=list)
+    validation: list[Mapping[str, Any]] = field(default_factory=list)
     checkup: Mapping[str, Any] = field(default_factory=dict)
     evaluation: Mapping[str, Any] = field(default_factory=dict)
     step: int = 0
@@ -43,6 +45,8 @@ class Course:
         if record.get("items_per_second") and "data_wait" in record and len(self.waits) < 10_000:
             step = self.about["run"]["batch_size"] / record["items_per_second"]
             self.waits.append((record["data_wait"], record["data_wait"] * step))
+        if "ndcg" in record:
+            self.validation.append(record)
         if "checkup" in record:
             self.checkup = record["checkup"]
         if "not_finite" in record:
@@ -57,6 +61,20 @@ class Course:
     @property
     def method(self) -> Mapping[str, Any]:
         return self.about["run"]["method"]
+
+    @property
+    def of_histories(self) -> bool:
+        return "catalogue" in self.about["data"]
+
+    def number(self, name: str, part: str = "method") -> float | None:
+        """A setting of the run; None where it was not given or is no number."""
+        value = self.about["run"][part].get(name)
+        return value if isinstance(value, int | float) else None
+
+    def given(self, name: str, part: str = "method") -> str:
+        """The setting as words to set behind its name, " (now 0.2)"; "" where there are none."""
+        value = self.number(name, part)
+        return "" if value is None else f" (now {value:g})"
 
     def values(self, key: str) -> list[float]:
         return [v for look in self.looks if (v := look.get(key)) is not None and math.isfinite(v)]

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from statistics import median
 
+from . import history_rules as of_histories
 from .course import Course
 from .diagnosis import Diagnosis, Finding
 
@@ -92,7 +93,7 @@ def temperature_low(c: Course) -> Finding | None:
         "ill",
         f"at step {worst['step']:,} {worst['in_play'] * negatives:.1f} of {negatives:,.0f} negatives carried the "
         f"gradient and the loss was {worst['loss']:,.1f}, where knowing nothing costs {worst['chance']:.1f}",
-        f"Raise method.temperature{_given(c, 'temperature')}: 0.07 to 0.5 is usual",
+        f"Raise method.temperature{c.given('temperature')}: 0.07 to 0.5 is usual",
     )
 
 
@@ -134,7 +135,7 @@ def queue_empty(c: Course) -> Finding | None:
 
 def keys_inconsistent(c: Course) -> Finding | None:
     gaps = [(k["queue_gap"], k["step"]) for k in c.looks if "queue_gap" in k]
-    momentum = _number(c, "momentum")
+    momentum = c.number("momentum")
     worst, step = max(gaps, default=(0.0, 0))
     ran_away = sum(g > 1 for g, _ in gaps) >= 2
     if not gaps or not (ran_away or (momentum is not None and momentum < 0.5 and _collapsed(c))):
@@ -144,7 +145,7 @@ def keys_inconsistent(c: Course) -> Finding | None:
         "ill",
         f"at step {step:,} the keys of the queue lay {1 + worst:,.1f} times as far from the queries as fresh ones: the "
         "key encoder moves faster than the queue is renewed",
-        f"Raise method.momentum{_given(c, 'momentum')} to 0.99 or 0.999, or shorten method.queue{_given(c, 'queue')}",
+        f"Raise method.momentum{c.given('momentum')} to 0.99 or 0.999, or shorten method.queue{c.given('queue')}",
     )
 
 
@@ -161,7 +162,7 @@ def too_fast(c: Course) -> Finding | None:
         "learning rate too high",
         "ill",
         f"at step {step:,} one step moved the weights by {worst:.0%} of their length{after}; 1 % is usual",
-        f"Divide optimizer.lr{_given(c, 'lr', 'optimizer')} by 10 or more",
+        f"Divide optimizer.lr{c.given('lr', 'optimizer')} by 10 or more",
     )
 
 
@@ -246,7 +247,9 @@ def starved(c: Course) -> Finding | None:
         "waiting for data",
         "watch",
         f"half of the steps wait {1000 * seconds:.0f} ms and more for data, {share:.0%} of their time",
-        "Give more workers (workers=N), hold the photos in memory (memory=True) or store them smaller",
+        "Leave the process more cores, or give it fewer and larger batches (batch_size)"
+        if c.of_histories
+        else "Give more workers (workers=N), hold the photos in memory (memory=True) or store them smaller",
     )
 
 
@@ -264,15 +267,22 @@ CAUSES: tuple[Rule, ...] = (
     too_easy,
 )
 BESIDE: tuple[Rule, ...] = (reads_labels, known_test, starved)
+OF_HISTORIES: tuple[tuple[Rule, ...], ...] = (  # causes, what is told where there is no cause, and what always is
+    (too_fast, *of_histories.CAUSES),
+    of_histories.WORSE,
+    (*of_histories.BESIDE, starved),
+)
 
 
 def diagnose(course: Course) -> Diagnosis:
     """The verdict on a run: the first cause that is found, and beside it what has nothing to do with it."""
+    causes, worse, beside = OF_HISTORIES if course.of_histories else (CAUSES, (), BESIDE)
     cause = diverged(course)
     if cause is None and not too_early(course):
-        cause = next((f for rule in CAUSES if (f := rule(course))), None)
-    beside = [f for rule in BESIDE if (f := rule(course))]
-    findings = sorted([f for f in (cause, *beside) if f], key=lambda f: f.level != "ill")
+        cause = next((f for rule in causes if (f := rule(course))), None)
+        beside = beside if cause else (*worse, *beside)
+    found = [cause, *(rule(course) for rule in beside)]
+    findings = sorted((f for f in found if f), key=lambda f: f.level != "ill")
     return Diagnosis(course.step, tuple(findings), "" if findings else well(course), too_early(course))
 
 
@@ -284,6 +294,8 @@ def well(c: Course) -> str:
     """What is said of a run in which nothing was found."""
     if too_early(c):
         return f"Too early to say after {c.step} steps; {STEPS} are needed, and {LOOKS} looks at the embeddings."
+    if c.of_histories:
+        return of_histories.well(c)
     said = [f"effective rank of z {c.late('z_rank'):.0f}"]
     if not math.isnan(chance := c.late("chance")):
         said = [f"loss {c.late('loss'):.2f} against {chance:.2f} for knowing nothing", *said]
@@ -299,14 +311,3 @@ def _at_chance(c: Course, share: float, after: float) -> bool:
 
 def _collapsed(c: Course) -> bool:
     return c.late("uniformity") > -0.1
-
-
-def _number(c: Course, name: str, part: str = "method") -> float | None:
-    """A setting of the run; None where it was not given or is no number."""
-    value = c.about["run"][part].get(name)
-    return value if isinstance(value, int | float) else None
-
-
-def _given(c: Course, name: str, part: str = "method") -> str:
-    value = _number(c, name, part)
-    return "" if value is None else f" (now {value:g})"

@@ -13,16 +13,22 @@ from torch import nn
 
 from ..errors import unknown
 from .resnet import resnet18, resnet34, resnet50, resnet101
+from .sequence import bert, causal
 from .small import small
 from .timm import timm_encoder
 
-ENCODERS: dict[str, Callable[..., nn.Module]] = {
+PHOTO_ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet18,
     "resnet34": resnet34,
     "resnet50": resnet50,
     "resnet101": resnet101,
     "small": small,
 }
+HISTORY_ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "bert": bert,
+    "causal": causal,
+}
+ENCODERS = PHOTO_ENCODERS | HISTORY_ENCODERS
 
 
 def encoder_factory(name: str) -> Callable[..., nn.Module]:

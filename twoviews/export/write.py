@@ -82,27 +82,14 @@ def export_encoder(
     kind, out = FORMATS[to], out or folder / f"export-{to}"
     if method is not None and not kind.head:
         raise UserError(f"--to {to} holds the encoder alone: leave --head out, or use another format")
-    if missing := [package for package in kind.needs if find_spec(package) is None]:
-        install = missing[0] if len(kind.needs) == 1 else "'twoviews[export]'"
-        raise UserError(f"--to {to} needs {' and '.join(missing)}: pip install {install}")
+    needed(to, kind.needs)
     refuse_another(out, to, {*kind.files, FACTS})
-    place = Path(os.path.abspath(out))
-    temporary = place.with_name(f".{place.name}.tmp")
-    with writing(out), silent():
-        it = subject(encoder, method, read_run(folder), read_figures(folder), place.name)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            kind.write(it, temporary)
-            facts = {"format": to, **it.facts, "compared": compare(it, kind.load(it, temporary), to)}
-            (temporary / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
-            for file in temporary.iterdir():
-                sync(file)
-            if out.exists():
-                shutil.rmtree(out)
-            os.replace(temporary, out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with silent():
+        it = subject(encoder, method, read_run(folder), read_figures(folder), Path(os.path.abspath(out)).name)
+    with placing(out) as temporary:
+        kind.write(it, temporary)
+        facts = {"format": to, **it.facts, "compared": compare(it, kind.load(it, temporary), to)}
+        (temporary / FACTS).write_text(json.dumps(facts, indent=2) + "\n")
     if log:
         given = ", ".join(f"{k} {shape(v)}" for k, v in facts["outputs"].items())
         gap = facts["compared"]["largest_difference"]
@@ -110,6 +97,32 @@ def export_encoder(
         log.say(f"image {shape(facts['input']['image'])} -> {given}; loaded again by its own loader and {same}")
         log.say(f"prepare photos: {it.prepare}; see {FACTS}")
     return out
+
+
+def needed(to: str, packages: Sequence[str]) -> None:
+    """Raises UserError when one of the packages that a format needs is missing."""
+    if missing := [package for package in packages if find_spec(package) is None]:
+        install = missing[0] if len(packages) == 1 else "'twoviews[export]'"
+        raise UserError(f"--to {to} needs {' and '.join(missing)}: pip install {install}")
+
+
+@contextmanager
+def placing(out: Path) -> Iterator[Path]:
+    """A folder to write in, quietly, that takes the place of `out` when all went well."""
+    place = Path(os.path.abspath(out))
+    temporary = place.with_name(f".{place.name}.tmp")
+    with writing(out), silent():
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            for file in temporary.iterdir():
+                sync(file)
+            if out.exists():
+                shutil.rmtree(out)
+            os.replace(temporary, out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def compare(it: Subject, loaded: Callable[[Tensor], Any], to: str) -> dict[str, Any]:

@@ -59,9 +59,10 @@ def auto(data: Any, *, device: str = "cpu", labels: str | None = None) -> Run:
 
 def explain(run: Run) -> str:
     """The choices of a run in one line."""
-    size = knobs(run.views).get("size", "their own")
+    size = knobs(run.views).get("size")
+    views = f"views of {size} pixels" if size else f"views {shown(run.views)}"
     return (
-        f"{shown(run.method)}, encoder {shown(run.encoder)}, views of {size} pixels, {shown(run.optimizer)}, "
+        f"{shown(run.method)}, encoder {shown(run.encoder)}, {views}, {shown(run.optimizer)}, "
         f"batch {run.batch_size}, epochs {run.epochs}, {run.precision}"
     )
 

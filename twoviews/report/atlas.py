@@ -105,8 +105,8 @@ def atlas(items: Items, sorted_by: Groups) -> tuple[str, str]:
         rows = (sorted_by.of == g).nonzero()[:, 0]
         rest = sorted_by.rest and g == len(sorted_by.names) - 1
         colour, shape = "var(--other)" if rest else COLOURS[g % len(COLOURS)], SHAPES[g // len(COLOURS) % 2]
-        traces.append(_points(flat[rows], rows, name, colour, shape))
-        buttons.append(_button(name, colour, shape, len(rows)))
+        traces.append(points(flat[rows], rows, name, colour, shape))
+        buttons.append(button(name, colour, shape, len(rows)))
     names = sorted_by.names
     about = [names[g] if sorted_by.clusters else items.label(i) for i, g in enumerate(sorted_by.of.tolist())]
     sheet, columns = sprite(items.pictures)
@@ -150,7 +150,7 @@ def sprite(pictures: Tensor) -> tuple[str, int]:
     return uri, columns
 
 
-def _points(at: Tensor, rows: Tensor, name: str, colour: str, shape: str) -> dict[str, Any]:
+def points(at: Tensor, rows: Tensor, name: str, colour: str, shape: str) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
@@ -163,6 +163,6 @@ def _points(at: Tensor, rows: Tensor, name: str, colour: str, shape: str) -> dic
     }
 
 
-def _button(name: str, colour: str, shape: str, count: int) -> str:
+def button(name: str, colour: str, shape: str, count: int) -> str:
     inner = f'<i class="{shape}" style="background:{colour}"></i><span>{escape(name)}</span><small>{count:,}</small>'
     return f'<button type="button" aria-pressed="true">{inner}</button>'

@@ -40,6 +40,7 @@ OTHER_DATA = (
 OTHER_LOSS = (
     "Losses of other objectives, temperatures, queues or batch sizes are not on one scale: compare their shapes alone."
 )
+OURS = "the model"
 OTHER_VIEWS = "<p>The runs draw other views, so what they were asked here differs.</p>"
 
 
@@ -127,20 +128,31 @@ def _card(name: str, record: Record, colour: str, out: Path) -> str:
 
 def _measures(records: Mapping[str, Record], alike: bool) -> str:
     """For each probe the rows of the evaluation over the runs."""
-    found = {name: measures.scores(record.evaluation) for name, record in records.items()}
+    found = {name: _rows(record) for name, record in records.items()}
+    ranked = any(OURS in rows for rows in found.values())
     probes = dict.fromkeys(probe for rows in found.values() for cells in rows.values() for probe in cells)
     parts = []
     for probe in probes:
         lines = dict.fromkeys(row for rows in found.values() for row, cells in rows.items() if probe in cells)
         asked_alike = probe != "retrieval" or same(records, "views")  # retrieval is of the run's own views
+        all_of_it = [cells[probe] for rows in found.values() for cells in rows.values() if probe in cells]
+        how: dict[str, Any] = {"most": measures.largest(all_of_it), "places": 2} if ranked else {}
+        alone = ranked and any(score.detail for score in all_of_it)  # of some targets, or no share of them
         table = {}
         for line in lines:
             got = {name: rows[line][probe] for name, rows in found.items() if probe in rows.get(line, ())}
-            top = best(got) if alike and asked_alike and line in (H, Z) else None
-            table[line] = {name: measures.cell(got.get(name), "best" if name == top else "") for name in records}
+            top = best(got) if alike and asked_alike and line in (H, Z, OURS) and not alone else None
+            table[line] = {name: measures.cell(got.get(name), "best" if name == top else "", **how) for name in records}
         note = "" if asked_alike else OTHER_VIEWS
-        parts.append(f"<h3>{escape(probe)}</h3>{note}{measures.grid(list(records), table)}")
+        drawn = measures.grid(list(records), table, OURS if ranked else H)
+        parts.append(f"<h3>{escape(probe)}</h3>{note}{drawn}")
     return "".join(parts) or "<p>Not measured.</p>"
+
+
+def _rows(record: Record) -> dict[str, dict[str, Score]]:
+    """The rows of an evaluation. That of a model of histories bears its name, which differs between runs."""
+    ours = (record.evaluation or {}).get("ours")
+    return {OURS if row == ours else row: cells for row, cells in measures.scores(record.evaluation).items()}
 
 
 def _numbers(records: Mapping[str, Record]) -> str:

@@ -36,6 +36,7 @@ PANELS = (
     Panel("Effective rank", {"h_rank": ("h", OURS, "solid"), "z_rank": ("z", BESIDE, "solid")}),
     Panel("Pairs matched", {"matched": ("rows whose positive beats all negatives", OURS, "solid")}, ".0%"),
     Panel("kNN on the test items", {"knn": ("kNN", OURS, "solid")}, ".0%"),
+    Panel("Validation", {"ndcg": ("NDCG@10", OURS, "solid"), "recall": ("Recall@10", BESIDE, "solid")}, ".1%"),
     Panel("Learning rate", {"lr": ("learning rate", OURS, "solid")}, "~g"),
     Panel("Items a second", {"items_per_second": ("items a second", OURS, "solid")}),
     Panel("Waiting for data", {"data_wait": ("share of the time", OURS, "solid")}, ".0%"),
@@ -117,7 +118,7 @@ def _panel(title: str, traces: list[dict[str, Any]], form: str, notes: list[str]
         height=280 if loss else 210,
         alt=f"{title} over training steps: {' and '.join(called)}. {last}",
         xaxis={"title": {"text": "step", "standoff": 4}},
-        yaxis={"tickformat": form, "hoverformat": ".4~g" if form != ".0%" else ".1%"},
+        yaxis={"tickformat": form, "hoverformat": f".{int(form[1]) + 1}%" if form.endswith("%") else ".4~g"},
     )
     colours = [trace["line"]["color"] for trace in traces]
     names = dict(zip(called, colours, strict=True)) if last and len(traces) > 1 else {}
@@ -133,6 +134,6 @@ def _last(record: Record, panel: Panel) -> str:
         _, values = record.curve(name)
         values = values[np.isfinite(values)]
         if len(values) and name != "chance":
-            value = f"{100 * values[-1]:.0f} %" if panel.form == ".0%" else f"{values[-1]:,.4g}"
+            value = f"{100 * values[-1]:.{panel.form[1]}f} %" if panel.form.endswith("%") else f"{values[-1]:,.4g}"
             ends.append(f"{label} {value}" if len(panel.lines) > 1 and name != "loss" else value)
     return ", ".join(ends)

@@ -63,7 +63,7 @@ def collect(
     for group, batch in zip(groups, batches(test, groups, device, workers), strict=True):
         broken |= batch.broken
         if batch.images is not None and batch.sizes is not None:
-            h, z = embed(views(batch.images, batch.sizes, None)[0])  # type: ignore[arg-type]  # nothing random
+            h, z = embed(views(batch.images, batch.sizes, None)[0])  # nothing random
             small = small or center(min(SIDE, max(8, int(batch.sizes.amin(1).median()))))
             shown = batch.images[:, : 3 if batch.images.shape[1] >= 3 else 1]
             pictures.append((small.pictures(shown, batch.sizes)[0].clamp(0, 1) * 255).round().byte().cpu())

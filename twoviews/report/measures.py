@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -31,7 +31,9 @@ def scores(evaluation: Mapping[str, Any] | None) -> dict[str, dict[str, Score]]:
         for probe, cell in cells.items():
             try:
                 value, low, high = (float(cell[part]) for part in ("value", "low", "high"))
-                found.setdefault(row, {})[probe] = Score(value, low, high, int(cell["n"]))
+                found.setdefault(row, {})[probe] = Score(
+                    value, low, high, int(cell["n"]), dict(cell.get("detail") or {})
+                )
             except (KeyError, TypeError, ValueError):
                 continue
     return found
@@ -43,16 +45,37 @@ def measures(evaluation: Mapping[str, Any] | None) -> str:
     if not evaluation or not rows:
         return "<p>Not measured.</p>"
     probes = list(dict.fromkeys(probe for cells in rows.values() for probe in cells))
-    body = {row: {probe: cell(cells.get(probe)) for probe in probes} for row, cells in rows.items()}
+    ours = evaluation.get("ours", H)
+    if ours == H:
+        body = {row: {probe: cell(cells.get(probe)) for probe in probes} for row, cells in rows.items()}
+        tables = grid(probes, body)
+    else:
+        tables = ranked(rows, probes, ours)
     notes = "".join(f"<li>{escape(str(note))}</li>" for note in evaluation.get("notes") or ())
-    return f'{grid(probes, body)}<ul class="dim">{notes}</ul>'
+    return f'{tables}<ul class="dim">{notes}</ul>'
 
 
-def grid(columns: list[str], rows: Mapping[str, Mapping[str, str]]) -> str:
-    """A table of cells in HTML; the names of rows and columns are plain text. The row of h stands out."""
+def ranked(rows: Mapping[str, Mapping[str, Score]], probes: list[str], ours: str) -> str:
+    """Measures of all users, then those of some targets and of what is recommended; bars fill a column's largest."""
+    some = [probe for probe in probes if any(cells[probe].detail for cells in rows.values() if probe in cells)]
+    parts = []
+    for title, columns in (("", [p for p in probes if p not in some]), ("Cold and warm, coverage and novelty", some)):
+        most = {p: largest(cells[p] for cells in rows.values() if p in cells) for p in columns}
+        body = {row: {p: cell(cells.get(p), most=most[p], places=2) for p in columns} for row, cells in rows.items()}
+        parts.append((f"<h3>{title}</h3>" if title else "") + grid(columns, body, ours) if columns else "")
+    return "".join(parts)
+
+
+def largest(scores: Iterable[Score]) -> float:
+    """The upper end of the highest interval, for the length of bars."""
+    return max((score.high for score in scores if math.isfinite(score.high)), default=1.0) or 1.0
+
+
+def grid(columns: list[str], rows: Mapping[str, Mapping[str, str]], ours: str = H) -> str:
+    """A table of cells in HTML; the names of rows and columns are plain text. The row of `ours` stands out."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     lines = (
-        f'<tr class="{"ours" if row == H else ""}"><th scope="row">{escape(row)}</th>'
+        f'<tr class="{"ours" if row == ours else ""}"><th scope="row">{escape(row)}</th>'
         + "".join(f"<td>{cells.get(column, '')}</td>" for column in columns)
         + "</tr>"
         for row, cells in rows.items()
@@ -62,17 +85,20 @@ def grid(columns: list[str], rows: Mapping[str, Mapping[str, str]]) -> str:
     return f'<div class="wide" role="region" aria-label="a table" tabindex="0">{table}</div>'
 
 
-def cell(score: Score | None, mark: str = "") -> str:
-    """A figure, its interval and both as a bar; `mark` is a word to set behind it."""
+def cell(score: Score | None, mark: str = "", *, most: float = 1.0, places: int = 1) -> str:
+    """A figure, its interval and both as a bar; `mark` is a word to set behind it, `most` the length of the bar."""
     if score is None:
         return '<span class="dim">not measured</span>'
     if not all(math.isfinite(x) for x in (score.value, score.low, score.high)):
         return "not finite"
-    low, high, value = (round(100 * min(1.0, max(0.0, x)), 2) for x in (score.low, score.high, score.value))
-    whisker = f"M{low} 5H{high}M{low} 1.5V8.5M{high} 1.5V8.5"
+    low, high, value = (round(100 * min(1.0, max(0.0, x / most)), 2) for x in (score.low, score.high, score.value))
+    whisker = f"M{low} 5H{high}M{low} 1.5V8.5M{high} 1.5V8.5" if score.low < score.high else ""
+    unit = score.detail.get("unit")
+    figure = f"{score.value:.2f} {escape(str(unit))}" if unit else f"{100 * score.value:.{places}f} %"
+    interval = f"<small>[{100 * score.low:.{places}f}, {100 * score.high:.{places}f}]</small>"
     return (
-        f"<b>{100 * score.value:.1f} %</b> {f'<i>{escape(mark)}</i> ' if mark else ''}"
-        f"<small>[{100 * score.low:.1f}, {100 * score.high:.1f}]</small>"
+        f"<b>{figure}</b> {f'<i>{escape(mark)}</i> ' if mark else ''}"
+        f"{'' if unit or score.detail.get('brief') else interval}"
         '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="track" width="100" height="10" rx="1"/><rect class="value" width="{value}" height="10" rx="1"/>'
         f'<path d="{whisker}"/></svg>'

@@ -66,7 +66,7 @@ def write_report(
         "Repeat": section("repeat", "How to do it again", about.repeat(record)),
     }
     links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in sections)
-    body = f"<style>{STYLES}</style>{_head(record, method)}<nav>{links}</nav>{''.join(sections.values())}"
+    body = f"<style>{STYLES}</style>{head(record, method)}<nav>{links}</nav>{''.join(sections.values())}"
     page = document(record.title, body, figures.scripts() + f"<script>{atlas.SCRIPT}</script>")
     return save(folder / "index.html" if out is None else out, page)
 
@@ -78,14 +78,18 @@ def shown(items: Items) -> Items | str:
     return f"Nothing to lay out: {items.infinite:,} of {len(items) + items.infinite:,} embeddings are not finite."
 
 
-def _head(record: Record, method: Method) -> str:
+def head(record: Record, method: Method) -> str:
     """Title, what was trained for how long, and the verdict."""
     run, steps = record.about["run"], [line["step"] for line in record.metrics]
+    data = record.about["data"]
+    amount = f"{data.get('items', 0):,} items"
+    if "catalogue" in data:
+        amount = f"{data['events']:,} events of {data['items']:,} users and {data['catalogue']:,} items"
     encoder = f"{called(run, 'encoder')} encoder"
     dim = getattr(method.encoder, "dim", None)
     facts = [
         f"{encoder}, {dim:,} dimensions" if isinstance(dim, int) else encoder,
-        f"{record.about['data'].get('items', 0):,} items",
+        amount,
         f"{run.get('epochs')} epochs, {max(steps):,.0f} steps" if steps else f"{run.get('epochs')} epochs",
     ]
     said = "".join(f"<span>{html.escape(fact)}</span>" for fact in facts)

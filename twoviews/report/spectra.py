@@ -34,15 +34,20 @@ def measured(features: Features) -> dict[str, Any]:
 
 def spectra(checkup: Mapping[str, Any] | None) -> str:
     """h and z of one run. checkup: what checkup.json holds, or `measured` gives."""
-    found = ((name, checkup.get(name)) for name in ("h", "z")) if checkup else ()
+    found = ((name, checkup.get(name)) for name in ("h", "z", "vectors")) if checkup else ()
     parts = {name: part for name, part in found if usable(part)}
     if not checkup or not parts:
         return "<p>Not measured.</p>"
-    colours = {"h": OURS, "z": BESIDE}
-    words = [f"{name}: effective rank {part['rank']:,.1f} of {part['dim']:,}" for name, part in parts.items()]
+    colours, called = {"h": OURS, "z": BESIDE, "vectors": "var(--healthy)"}, {"vectors": "item vectors"}
+    words = [
+        f"{called.get(name, name)}: effective rank {part['rank']:,.1f} of {part['dim']:,}"
+        for name, part in parts.items()
+    ]
     entries = {said: colours[name] for said, name in zip(words, parts, strict=True)}
-    drawn = chart({name: (part, colours[name]) for name, part in parts.items()}, "; ".join(words))
-    items = f"Measured on {checkup['items']:,} items." if isinstance(checkup.get("items"), int) else ""
+    lines = {called.get(name, name): (part, colours[name]) for name, part in parts.items()}
+    drawn = chart(lines, "; ".join(words))
+    counted = next((name for name in ("items", "users") if isinstance(checkup.get(name), int)), None)
+    items = f"Measured on {checkup[counted]:,} {counted}." if counted else ""
     missing = "" if "z" in parts else " There is no z, or it could not be measured."
     return f'<figure class="card">{key(entries)}{drawn}<figcaption>{items}{missing}</figcaption></figure>'
 

@@ -1,0 +1,199 @@
+"""What of a run depends on its items being histories: loader, validation, measures, page.
+
+RUN/items.parquet      the catalogue: column `item` in the order of the encoder's rows, and `count` in the training part
+RUN/best/              the method as it was when validation liked it best, and best.json with the epoch
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import dist
+from .build import untrained, whole
+from .checkpoint import fill, read_run, save_encoder, save_weights, weights
+from .data.cloze import Ask, Cloze, Following
+from .data.cooccurrence import svd_vectors
+from .data.histories import Histories
+from .data.logs import histories, notes
+from .data.rows import HistoryLoader
+from .data.splits import Division, divided
+from .data.vocabulary import mapped, read_items, write_items
+from .doctor.course import read_course
+from .doctor.diagnosis import Diagnosis
+from .doctor.histories import checkup_histories
+from .doctor.rules import diagnose
+from .errors import UserError
+from .evaluate.carry import carried
+from .evaluate.floors import markov, popular
+from .evaluate.histories import ranking_table
+from .evaluate.ranking import Ranks, model_scorer, rank
+from .evaluate.table import Table
+from .folder import write_json, write_skipped
+from .log import Log
+from .report.histories import write_history_report
+from .run import Run
+from .types import FIRST, Method
+
+ASKED = 10_000  # users whose next item is asked for at each validation
+
+
+class HistoryTask:
+    """A run on histories, as `fit` sees it."""
+
+    def __init__(self, run: Run, source: Histories):
+        self.log = source
+        self.division: Division = divided(source)
+        self.source = self.division.train
+        self.run = run.resolved(self.source)
+        self.views, self.ask = parts(self.run)
+
+    def loader(self, device: torch.device, log: Log) -> HistoryLoader:
+        run = self.run
+        for line in (*notes(self.log), self.division.said):
+            log.say(line)
+        how: dict[str, Any] = {"epochs": run.epochs, "accumulate": run.accumulate, "seed": run.seed, "device": device}
+        return HistoryLoader(self.source, self.views, run.batch_size, **how)
+
+    def lost(self) -> dict[str, str]:
+        return {}
+
+    def begin(self, method: Method, log: Log) -> None:
+        """Weights of the run that this one starts from, or item vectors from what is met together."""
+        if self.run.start is not None:
+            log.say(told(carried(method, self.run.start, self.source.vocabulary, self.source)))
+            return
+        if getattr(method.encoder, "init", "normal") != "svd":
+            return
+        log.say("item vectors begin as the SVD of what is met together; encoder.init=normal begins at random")
+        encoder: Any = method.encoder
+        vectors = svd_vectors(self.source, encoder.dim, seed=self.run.seed)
+        with torch.no_grad():
+            encoder.items.weight[FIRST:] = torch.from_numpy(vectors)
+
+    def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
+        """Asks for the validation items every `run.watch` epochs, and keeps the weights that answered best."""
+        question = self.division.valid
+        if question is None or not self.run.watch:
+            return lambda epoch: {}
+        chosen = np.random.default_rng(self.run.seed).permutation(len(question.history))[:ASKED]
+        chosen = np.sort(chosen)
+        asked = type(question)(question.history.subset(chosen), question.truth.subset(chosen))
+        best = folder / "best"
+
+        def validate(epoch: int) -> dict[str, Any]:
+            if epoch % self.run.watch and epoch != self.run.epochs:
+                return {}
+            plain = whole(self.run, method, device)
+            if dist.rank() != 0:
+                return {}
+            ranks = rank(model_scorer(plain, self.ask, device), asked)
+            found = {"epoch": epoch, "recall": ranks.recall(10).value, "ndcg": ranks.ndcg(10).value}
+            if found["ndcg"] > best_so_far(best):
+                best.mkdir(exist_ok=True)
+                save_weights(plain, best / "method.safetensors")
+                write_json(best / "best.json", found)
+            return found
+
+        return validate
+
+    def finish(
+        self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
+    ) -> tuple[Table | None, Diagnosis]:
+        if (folder / "best" / "best.json").exists():
+            fill(method, weights(folder / "best" / "method.safetensors"), str(folder / "best"))
+            log.say(f"kept: the weights after epoch {json.loads((folder / 'best' / 'best.json').read_text())['epoch']}")
+        save_encoder(folder, method.encoder)
+        write_items(folder, self.source)
+        table, keep = None, dict[str, Ranks]()
+        if self.division.test is None:
+            write_json(folder / "evaluation.json", {"verdict": f"Not measured: {self.division.said}"})
+        else:
+            table = measure_histories(self.run, method, self.division, device, log, keep)
+            write_json(folder / "evaluation.json", table.to_json())
+        how: dict[str, Any] = {"rows": keep, "seed": self.run.seed, "device": device}
+        write_json(folder / "checkup.json", checkup_histories(method, self.ask, self.division, **how))
+        write_skipped(folder / "skipped.csv", skipped)
+        diagnosis = diagnose(read_course(folder))
+        write_json(folder / "doctor.json", diagnosis.to_json())
+        with log.progress("writing the report", len(self.source), brief=True) as bar:
+            write_history_report(folder, self.run, method, self.division, progress=bar)
+        return table, diagnosis
+
+
+def measure_histories(
+    run: Run, method: Method, division: Division, device: torch.device, log: Log, keep: dict[str, Ranks] | None = None
+) -> Table:
+    """A trained method beside what is popular, what is met together, and itself before training.
+
+    keep: filled with the ranks of each row, where they are wanted.
+    """
+    assert division.test is not None
+    ask = parts(run)[1]
+    rows: dict[str, Ranks] = {}
+    scorers: dict[str, Callable[[], Any]] = {
+        "popular": lambda: popular(division.train),
+        "markov": lambda: markov(division.train),
+        "untrained": lambda: model_scorer(untrained(run).to(device), ask, device),
+        type(method).__name__: lambda: model_scorer(method, ask, device),
+    }
+    question = division.test
+    for name, scorer in scorers.items():
+        with log.progress(f"measuring {name}", len(question.history), brief=True) as bar:
+            rows[name] = rank(scorer(), question, division.train.counts(), progress=bar)
+    if keep is not None:
+        keep |= rows
+    return ranking_table(rows, question, division.said)
+
+
+def evaluate_histories(
+    run: Run, method: Method, folder: Path, data: Any = None, *, device: torch.device, log: Log
+) -> Table:
+    """Measure a run on its own log, or on another whose items it knows. Items that it does not are left out."""
+    if data is None:
+        about = read_run(folder)["data"]
+        division = HistoryTask(run, run.data()).division  # type: ignore[arg-type]
+        if division.train.fingerprint() != about["fingerprint"]:
+            raise UserError(f"the data has changed since {folder} was trained: give what to measure on as DATA")
+    else:
+        other, lost = mapped(histories(data), read_items(folder).names)
+        if lost["events"]:
+            log.say(f"{lost['events']:,} events of {lost['items']:,} items that the model does not know are left out")
+        division = divided(other)
+    if division.test is None:
+        raise UserError(f"nothing to measure: {division.said}")
+    return measure_histories(run, method, division, device, log)
+
+
+def parts(run: Run) -> tuple[Cloze | Following, Ask]:
+    """The views of a run and how it asks what comes next. Raises UserError where they do not belong together."""
+    views, ask = run.views(), run.test_view()
+    if not isinstance(views, Cloze | Following):
+        raise UserError("histories need views=cloze, or views=following for a causal encoder")
+    if not isinstance(ask, Ask):
+        raise UserError("histories are asked with test_view=ask")
+    if ask.blank != isinstance(views, Cloze):
+        wanted = "test_view.blank=True" if isinstance(views, Cloze) else "test_view.blank=False"
+        raise UserError(f"these views need {wanted}")
+    if run.micro_batch:
+        raise UserError("micro_batch is for encoders that give one vector an item; histories take accumulate instead")
+    return views, ask
+
+
+def told(carried: dict[str, int]) -> str:
+    return (
+        f"going on with the weights of another run: {carried['kept']:,} items kept, {carried['new']:,} new, "
+        f"{carried['gone']:,} gone"
+    )
+
+
+def best_so_far(best: Path) -> float:
+    try:
+        return float(json.loads((best / "best.json").read_text())["ndcg"])
+    except OSError:
+        return -1.0

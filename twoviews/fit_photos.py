@@ -1,0 +1,194 @@
+"""What of a run depends on its items being photos: loader, checkups, measures, page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import dist
+from .build import make_loader, readers, sources, untrained, whole
+from .checkpoint import save_encoder
+from .data.loader import Loader
+from .data.stream import described, notes_of
+from .doctor.checkup import checkup
+from .doctor.course import read_course
+from .doctor.diagnosis import Diagnosis
+from .doctor.rules import diagnose
+from .errors import UserError
+from .evaluate.embed import features, model
+from .evaluate.knn import knn
+from .evaluate.leak import copies, siblings
+from .evaluate.measure import Table, evaluate
+from .evaluate.split import portion
+from .folder import write_json, write_skipped
+from .log import Log
+from .report.page import write_report
+from .run import Run
+from .train import DTYPES
+from .types import Features, Method, Source
+
+CHECKUPS = {4**i for i in range(10)}  # epochs after which the doctor looks closely: rarely enough to cost little
+
+
+class PhotoTask:
+    """A run on photos, as `fit` sees it."""
+
+    def __init__(self, run: Run, source: Source):
+        self.source, self.test = sources(run, source)
+        self.run = run.resolved(self.source)
+        self.seen = portion(self.source)
+
+    def loader(self, device: torch.device, log: Log) -> Loader:
+        loader = make_loader(self.run, self.source, device, log)
+        if loader.plan:
+            log.say(described(self.source, loader.plan))
+        return loader
+
+    def lost(self) -> dict[str, str]:
+        """Shards that cannot be read whole."""
+        return notes_of(self.source)
+
+    def begin(self, method: Method, log: Log) -> None:
+        """Weights that start from the data: none."""
+        if self.run.start is not None:
+            raise UserError("start=RUN goes on with a run on histories; photos have encoder.pretrained")
+
+    def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
+        return watch(self.run, method, self.seen, self.test, device)
+
+    def finish(
+        self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
+    ) -> tuple[Table | None, Diagnosis]:
+        return finish(folder, self.run, method, self.seen, self.test, device, log, skipped)
+
+
+def finish(
+    out: Path,
+    run: Run,
+    method: Method,
+    source: Source,
+    test: Source,
+    device: torch.device,
+    log: Log,
+    skipped: dict[str, str],
+) -> tuple[Table | None, Diagnosis]:
+    """What a finished run leaves: the encoder alone, the measures, the page."""
+    save_encoder(out, method.encoder)
+    keep: list[Features] = []
+    table = None
+    write_json(out / "checkup.json", look(run, method, source, test, device))
+    try:
+        table = measure(run, method, source, test, device, log, skipped=skipped, keep=keep)
+        leak = known_items(source, test, keep)
+        write_json(out / "evaluation.json", {**table.to_json(), "leak": leak})
+    except UserError as why:
+        write_json(out / "evaluation.json", {"verdict": f"Not measured: {why}"})
+        log.say(f"not measured: {why}")
+    write_skipped(out / "skipped.csv", skipped)
+    diagnosis = diagnose(read_course(out))
+    write_json(out / "doctor.json", diagnosis.to_json())
+    with log.progress("writing the report", len(test)) as bar:
+        how: dict[str, Any] = {"device": device, "workers": readers(test), "progress": bar}
+        write_report(out, run, method, source, test, **how)
+    return table, diagnosis
+
+
+def measure(
+    run: Run,
+    method: Method,
+    source: Source,
+    test: Source | None,
+    device: torch.device,
+    log: Log,
+    *,
+    probe: dict[str, Any] | None = None,
+    skipped: dict[str, str] | None = None,
+    keep: list[Features] | None = None,
+) -> Table:
+    """A trained method beside chance, raw pixels and its encoder before training. probe: settings of the kNN."""
+    source, precision = portion(source), None if run.precision == "fp32" else DTYPES[run.precision]
+    with log.progress("measuring", len(source) + len(test or ())) as bar:
+        return evaluate(
+            method.encoder,
+            untrained(run).encoder,
+            None if type(method).project is Method.project else method.project,
+            source,
+            test,
+            run.test_view(),
+            pair=run.views(),
+            device=device,
+            precision=precision,
+            progress=bar,
+            settings={"knn": {"k": neighbours(source)} | (probe or {})},
+            workers=readers(source),
+            skipped=skipped,
+            keep=keep,
+        )
+
+
+def watch(
+    run: Run, method: Method, source: Source, test: Source, device: torch.device
+) -> Callable[[int], dict[str, Any]]:
+    """What is looked at between epochs: a checkup after 1, 4, 16, 64 ... of them; kNN accuracy every `run.watch`.
+
+    Nothing is chosen by either.
+    """
+    view, k = run.test_view(), neighbours(source)
+    labelled = all(s.labels is not None and len(set(s.labels[s.labels >= 0])) > 1 for s in (source, test))
+
+    def check(epoch: int) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        measured = run.watch and labelled and epoch % run.watch == 0
+        if epoch not in CHECKUPS and not measured:
+            return {}
+        plain = whole(run, method, device)
+        if dist.rank() != 0:
+            return {}
+        if epoch in CHECKUPS:
+            values["checkup"] = {k: v for k, v in look(run, plain, source, test, device).items() if k not in "hz"}
+        if measured:
+            sides = (features(model(plain.encoder), s, view, device=device, workers=readers(s)) for s in (source, test))
+            learn, judge = sides
+            values["knn"] = knn(learn, judge, k=k).value
+        return {"epoch": epoch, **values}
+
+    return check
+
+
+def look(run: Run, method: Method, source: Source, test: Source, device: torch.device) -> dict[str, Any]:
+    """A `checkup` with a run's own views and the batches of all processes, each a group where BatchNorm is local."""
+    groups = run.batchnorm if isinstance(run.batchnorm, int) else 1
+    groups *= 1 if run.batchnorm == "global" else dist.world()
+    if run.micro_batch:  # a part of the batch has statistics of its own
+        groups = max(groups, -(-run.batch_size // run.accumulate // run.micro_batch))
+    return checkup(
+        method,
+        source,
+        test,
+        run.views(),
+        run.test_view(),
+        batch_size=run.batch_size // run.accumulate,
+        groups=groups,
+        seed=run.seed,
+        device=device,
+        workers=readers(test),
+    )
+
+
+def known_items(source: Source, test: Source, seen: list[Features]) -> dict[str, Any]:
+    """What the test items share with the training items: pixels, and names of one original where that helps kNN."""
+    found: dict[str, Any] = {}
+    if same := copies(source, test):
+        found["copies"] = same.to_json()
+    if seen and (family := siblings(seen[0], seen[1], k=neighbours(source))):
+        found["siblings"] = family.to_json()
+    return found
+
+
+def neighbours(source: Source) -> int:
+    """k of the kNN: 20, fewer in a tiny set."""
+    labelled = len(source) if source.labels is None else int((source.labels >= 0).sum())
+    return max(1, min(20, labelled // 4))
