@@ -1,12 +1,14 @@
 """What several tests share: a tiny encoder, batches of numbers, real data where it is there."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from twoviews.data.views import two_crops
 from twoviews.types import Batch
 
 torch.set_num_threads(1)  # small matrices on more threads are slower where other work runs
@@ -41,6 +43,24 @@ class Numbers:
         x = torch.randn(self.rows, 5, generator=g)
         views = [x + 0.1 * torch.randn(self.rows, 5, generator=g) for _ in range(2)]
         return Batch(views, torch.arange(self.rows), torch.arange(self.rows) % 3)
+
+
+STOP: dict[str, int | None] = {"after": None}  # calls of `may_stop` until somebody asks the process to stop
+
+
+def may_stop():
+    if STOP["after"] is not None:
+        STOP["after"] -= 1
+        if STOP["after"] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class stopping(two_crops):
+    """Two crops, during which somebody may ask the process to stop."""
+
+    def __call__(self, images, sizes, dice):
+        may_stop()
+        return super().__call__(images, sizes, dice)
 
 
 INPUT = os.dup(0)

@@ -1,12 +1,11 @@
 """From a run to its folder, from Python: going on, one's own parts, tiny sets, folders that are taken."""
 
-import os
-import signal
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from conftest import STOP, stopping
 from torch import nn
 from torch.nn.functional import mse_loss
 
@@ -18,19 +17,6 @@ from twoviews.errors import UserError
 from twoviews.folder import locked
 from twoviews.methods import MoCo, SimCLR
 from twoviews.train import Interrupted
-
-STOP = {"after": None}  # calls of `stopping` until somebody asks the process to stop
-
-
-class stopping(two_crops):
-    """Two crops, during which somebody may ask the process to stop."""
-
-    def __call__(self, images, sizes, dice):
-        if STOP["after"] is not None:
-            STOP["after"] -= 1
-            if STOP["after"] == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-        return super().__call__(images, sizes, dice)
 
 
 class Mine(Method):

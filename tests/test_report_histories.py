@@ -165,6 +165,19 @@ def test_nothing_held_out_has_no_next_item(tmp_path):
     assert "not found" not in text
 
 
+def test_users_of_whom_all_is_to_be_found_are_counted_apart(tmp_path):
+    random = np.random.default_rng(0)
+    user, time = random.integers(0, 40, 600), np.arange(600)
+    user[560:] = random.integers(35, 60, 40)  # some of them come late
+    table = pa.table({"user": user, "item": random.integers(0, 30, 600), "timestamp": time})
+    run = a_run(table, batch_size=8).override({"data.split": "time:0.9"})
+    empty = int((divided(run.data()).train.lengths == 0).sum())
+    assert empty > 0
+    text = Read(page_of(run, tmp_path / "run")).text
+    assert f"{empty:,} have none here" in text
+    assert "Met next" in text
+
+
 def test_few_items_and_few_users(tmp_path):
     log = [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"]]
     text = Read(page_of(a_run(log, batch_size=1), tmp_path / "run")).text

@@ -26,7 +26,7 @@ def round_trip(run):
     return Run.from_json(json.loads(json.dumps(run.to_json())))
 
 
-@pytest.mark.parametrize("name", [n for n in RECIPES if n != "auto"])
+@pytest.mark.parametrize("name", ["cifar10_simclr", "cifar10_moco"])  # test_fit_histories.py has those of logs
 def test_a_recipe_survives_json(name):
     run = RECIPES[name]("some/where.zip")
     assert round_trip(run).to_json() == run.to_json()

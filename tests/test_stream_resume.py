@@ -1,14 +1,13 @@
 """A streamed run that was interrupted equals one that was not, bit for bit; processes share its order, few or many."""
 
 import json
-import os
-import signal
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import STOP, stopping
 from test_dist import launch
 from test_shards import N, png, tables, tar, tars, write
 
@@ -21,19 +20,6 @@ from twoviews.errors import UserError
 from twoviews.evaluate import split
 from twoviews.methods import MoCo
 from twoviews.train import Interrupted
-
-STOP = {"after": None}  # calls of `stopping` until somebody asks the process to stop
-
-
-class stopping(two_crops):
-    """Two crops, during which somebody may ask the process to stop."""
-
-    def __call__(self, images, sizes, dice):
-        if STOP["after"] is not None:
-            STOP["after"] -= 1
-            if STOP["after"] == 0:
-                os.kill(os.getpid(), signal.SIGTERM)
-        return super().__call__(images, sizes, dice)
 
 
 @pytest.mark.parametrize("kind", ["tar", "parquet"])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..dist import total, world
 from ..errors import UserError
-from ..objectives.catalogue import Catalogue, catalogue_loss
+from ..objectives.catalogue import Catalogue, catalogue_loss, check_loss
 from ..types import FIRST, Batch, Blanks, Method, Out
 
 
@@ -39,6 +39,7 @@ class BERT4Rec(Method):
         logq: bool = False,
     ):
         super().__init__()
+        check_loss(loss, negatives)
         check(encoder, causal=False, method="bert4rec", mend="encoder=bert, or --recipe sasrec")
         self.encoder, dim = encoder, encoder.dim
         self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-12))

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..objectives.catalogue import Catalogue
+from ..objectives.catalogue import Catalogue, check_loss
 from ..types import FIRST, Batch, Blanks, Method, Out
 from .bert4rec import check, filled
 
@@ -27,6 +27,7 @@ class SASRec(Method):
 
     def __init__(self, encoder: nn.Module, loss: str = "auto", negatives: int = 1024, logq: bool = False):
         super().__init__()
+        check_loss(loss, negatives)
         check(encoder, causal=True, method="sasrec", mend="--recipe sasrec")
         self.encoder, self.loss, self.negatives, self.logq = encoder, loss, negatives, logq
 

@@ -57,10 +57,7 @@ def catalogue_loss(
     specials:  the softmax of full and chunked runs over the rows before item 0, too.
     Raises UserError on another loss, or on fewer than one negative.
     """
-    if loss not in LOSSES:
-        raise unknown("loss", loss, LOSSES)
-    if negatives < 1:
-        raise UserError(f"method.negatives must be 1 or more, got {negatives}")
+    check_loss(loss, negatives)
     e, c, first = catalogue
     right, size = items + first, len(e) - first
     if loss == "auto":
@@ -74,6 +71,14 @@ def catalogue_loss(
         logits = linear(z, e[begin:], None if c is None else c[begin:])
         return cross_entropy(logits.to(_wide(z)), right - begin, reduction="none")
     return table_cross_entropy(z, e, c, right, begin)
+
+
+def check_loss(loss: str, negatives: int) -> None:
+    """Raises UserError on another loss, or on fewer than one negative."""
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES)
+    if negatives < 1:
+        raise UserError(f"method.negatives must be 1 or more, got {negatives}")
 
 
 def chosen(rows: int, size: int, device: str) -> str:

@@ -73,9 +73,9 @@ def bert4rec_paper(data: Any, *, read: Mapping[str, Any] | None = None, steps: i
         encoder=partial(
             bert, length=length, dropout=dropout, attention_dropout=0.2, norm="post", positions="start", init="normal"
         ),
-        method=partial(BERT4Rec, loss="full", specials=True),
+        method=partial(BERT4Rec, loss="chunked", specials=True),
         optimizer=partial(bert_adam, lr=1e-4),
-        schedule=partial(linear, warmup=100 / steps),
+        schedule=partial(linear, warmup=100),
         epochs=max(1, round(steps / max(1, len(views().rows(train)) // 256))),
         batch_size=256,
         clip=5.0,

@@ -23,22 +23,25 @@ def events(division: Division) -> str:
 
 def _lengths(train: Histories) -> str:
     lengths = train.lengths
-    edges = np.unique(np.geomspace(1, max(2, lengths.max()) + 1, BINS + 1).astype(np.int64))
+    some = lengths[lengths > 0]
+    edges = np.unique(np.round(np.geomspace(some.min(), some.max() + 1, BINS + 1)).astype(np.int64))
     users = np.histogram(lengths, edges)[0]
     names = [f"{a:,}" if b - a == 1 else f"{a:,} to {b - 1:,}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
     trace = {"type": "bar", "x": names, "y": users, "marker": {"color": OURS}, "name": "users"}
-    median = (
+    said = (
         f"Half of the {len(train):,} users have {np.median(lengths):,.0f} or more; the longest has {lengths.max():,}."
     )
+    if len(some) < len(lengths):
+        said += f" {len(lengths) - len(some):,} have none here: all of theirs is to be found."
     drawn = plot(
         [trace],
-        f"Users by the length of their history in training. {median}",
+        f"Users by the length of their history in training. {said}",
         height=260,
         xaxis={"type": "category", "title": {"text": "events of a user", "standoff": 4}},
         yaxis={"title": {"text": "users"}},
         bargap=0.08,
     )
-    return f'<figure class="card panel"><h3>Lengths</h3>{drawn}<figcaption>{median}</figcaption></figure>'
+    return f'<figure class="card panel"><h3>Lengths</h3>{drawn}<figcaption>{said}</figcaption></figure>'
 
 
 def _curve(train: Histories) -> str:

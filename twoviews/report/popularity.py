@@ -40,7 +40,7 @@ def popularity(asked: Asked, checkup: Mapping[str, Any] | None) -> str:
 
 def _shares(counts: np.ndarray, given: np.ndarray, taken: np.ndarray) -> str:
     """The share of what is recommended, and of what is taken, that goes to items of each popularity."""
-    edges = np.unique(np.geomspace(1, max(2, counts.max()) + 1, BINS + 1).astype(np.int64))
+    edges = np.unique(np.round(np.geomspace(1, max(2, counts.max()) + 1, BINS + 1)).astype(np.int64))
     place = np.digitize(counts, edges)  # 0: those that never occur
     centre = np.concatenate([[0.5], np.sqrt(edges[:-1] * (edges[1:] - 1.0))])
     lines = {"recommended": (given, OURS), "taken next": (taken, BESIDE)}
