@@ -132,6 +132,7 @@ def embed(
     out: str | Path,
     *,
     labels: str | Path | None = None,
+    items: bool = False,
     batch_size: int = 256,
     device: str | None = None,
     quiet: bool = False,
@@ -150,7 +151,11 @@ def embed(
         encoder, view = load_encoder(run, where), calls.rebuild(about["test_view"])
         warn_unfinished(Path(run), log)
     if of_histories(read_run(run.folder if isinstance(run, Result) else run)):
-        return embed_histories(run, data, out, batch_size=batch_size, device=device, quiet=quiet)
+        if labels is not None:
+            raise UserError("histories have no labels; leave --labels out")
+        return embed_histories(run, data, out, items=items, batch_size=batch_size, device=device, quiet=quiet)
+    if items:
+        raise UserError("'items' is for runs on histories: of photos each is an item")
     source = photos(data, labels=labels, **reading(about))
     skipped = notes_of(source)
     with log.progress("embedding", len(source)) as bar:
@@ -182,10 +187,11 @@ def evaluate(
     quiet: bool = False,
     **probe: Any,
 ) -> Table:
-    """Measure a run, on its own data or on other labelled photos, beside what learned nothing.
+    """Measure a run, on its own data or on other labelled photos or another log, beside what learned nothing.
 
     run:   the folder of a run, or what `train` or `fit` returned (the way for a method of your own).
-    probe: settings of the kNN, as k=200, temperature=0.1.
+    probe: of photos settings of the kNN, as k=200, temperature=0.1. Of histories sampled=100: rank among so many
+           popular items instead of all, as the BERT4Rec paper does.
     Raises UserError when the run's own data has changed since: photos it learned from could be among the test.
     """
     where, log = find_device(device), Log(quiet=quiet)
@@ -195,7 +201,11 @@ def evaluate(
         setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
         method = (run.method if isinstance(run, Result) else trained(setup, folder)).to(where)
         warn_unfinished(folder, log)
-        return evaluate_histories(setup, method, folder, data, device=where, log=log)
+        if wrong := [name for name in probe if name != "sampled"]:
+            raise UserError(f"a run on histories is measured without '{wrong[0]}'; there is sampled=100")
+        return evaluate_histories(setup, method, folder, data, device=where, log=log, **probe)
+    if "sampled" in probe:
+        raise UserError("'sampled' is for runs on histories; photos have k and temperature")
     source: Source
     test: Source | None
     if data is not None:

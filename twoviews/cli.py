@@ -85,6 +85,7 @@ def embed(
     run: Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")],
     data: Annotated[str, typer.Argument(help="Photos or a log; any kind that `train` takes.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="A .parquet, .npy or .safetensors file.")],
+    items: Annotated[bool, typer.Option(help="Of a run on a log: one vector an item, not one a user.")] = False,
     labels: Labels = None,
     batch_size: Annotated[int, typer.Option(help="Photos at a time.", min=1)] = 256,
     device: Device = None,
@@ -93,7 +94,7 @@ def embed(
     """Write one embedding a photo, or a user. Of photos a command that was stopped goes on where it was."""
     from .api import embed
 
-    written = embed(run, data, out, labels=labels, batch_size=batch_size, device=device, quiet=quiet)
+    written = embed(run, data, out, items=items, labels=labels, batch_size=batch_size, device=device, quiet=quiet)
     print(written)
 
 
@@ -103,6 +104,9 @@ def evaluate(
     data: Annotated[str | None, typer.Argument(help="Labelled photos, or a log. Default: the run's own data.")] = None,
     labels: Labels = None,
     k: Annotated[int | None, typer.Option(help="Neighbours that vote. Default: 20.")] = None,
+    sampled: Annotated[
+        int, typer.Option(help="Of a run on a log: rank among so many popular items, as the paper does, not among all.")
+    ] = 0,
     device: Device = None,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
     quiet: Quiet = False,
@@ -110,7 +114,7 @@ def evaluate(
     """Measure a run beside what has learned nothing, or little."""
     from .api import evaluate
 
-    probe = {} if k is None else {"k": k}
+    probe = ({} if k is None else {"k": k}) | ({"sampled": sampled} if sampled else {})
     table = evaluate(run, data, labels=labels, device=device, quiet=quiet or json, **probe)
     if json:
         import json as j

@@ -16,7 +16,8 @@ import torch
 
 from . import dist
 from .build import untrained, whole
-from .checkpoint import fill, read_run, save_encoder, save_weights, weights
+from .calls import knobs
+from .checkpoint import fill, read_run, save_encoder, save_weights, weights, writing
 from .data.cloze import Ask, Cloze, Following
 from .data.cooccurrence import svd_vectors
 from .data.histories import Histories
@@ -33,6 +34,7 @@ from .evaluate.carry import carried
 from .evaluate.floors import markov, popular
 from .evaluate.histories import ranking_table
 from .evaluate.ranking import Ranks, model_scorer, rank
+from .evaluate.sampled import rank_sampled
 from .evaluate.table import Table
 from .folder import write_json, write_skipped
 from .log import Log
@@ -40,6 +42,7 @@ from .report.histories import write_history_report
 from .run import Run
 from .types import FIRST, Method
 
+COLUMNS = ("user", "item", "time", "weight", "least", "split")  # what another log is read by, too
 ASKED = 10_000  # users whose next item is asked for at each validation
 
 
@@ -78,6 +81,9 @@ class HistoryTask:
 
     def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
         """Asks for the validation items every `run.watch` epochs, and keeps the weights that answered best."""
+        if dist.rank() == 0:
+            with writing(folder):
+                write_items(folder, self.source)  # at once: an unfinished run can answer too
         question = self.division.valid
         if question is None or not self.run.watch:
             return lambda epoch: {}
@@ -109,7 +115,6 @@ class HistoryTask:
             fill(method, weights(folder / "best" / "method.safetensors"), str(folder / "best"))
             log.say(f"kept: the weights after epoch {json.loads((folder / 'best' / 'best.json').read_text())['epoch']}")
         save_encoder(folder, method.encoder)
-        write_items(folder, self.source)
         table, keep = None, dict[str, Ranks]()
         if self.division.test is None:
             write_json(folder / "evaluation.json", {"verdict": f"Not measured: {self.division.said}"})
@@ -127,11 +132,18 @@ class HistoryTask:
 
 
 def measure_histories(
-    run: Run, method: Method, division: Division, device: torch.device, log: Log, keep: dict[str, Ranks] | None = None
+    run: Run,
+    method: Method,
+    division: Division,
+    device: torch.device,
+    log: Log,
+    keep: dict[str, Ranks] | None = None,
+    sampled: int = 0,
 ) -> Table:
     """A trained method beside what is popular, what is met together, and itself before training.
 
-    keep: filled with the ranks of each row, where they are wanted.
+    keep:    filled with the ranks of each row, where they are wanted.
+    sampled: rank among so many popular items instead of all, as the BERT4Rec paper does.
     """
     assert division.test is not None
     ask = parts(run)[1]
@@ -145,29 +157,41 @@ def measure_histories(
     question = division.test
     for name, scorer in scorers.items():
         with log.progress(f"measuring {name}", len(question.history), brief=True) as bar:
-            rows[name] = rank(scorer(), question, division.train.counts(), progress=bar)
+            counts = division.train.counts()
+            if sampled:
+                drawn = question.history.counts() + question.truth.counts()  # of all of the log, as in the paper
+                how: dict[str, Any] = {"negatives": sampled, "seed": run.seed, "progress": bar}
+                rows[name] = rank_sampled(scorer(), question, counts, drawn, **how)
+            else:
+                rows[name] = rank(scorer(), question, counts, progress=bar)
     if keep is not None:
         keep |= rows
     return ranking_table(rows, question, division.said)
 
 
 def evaluate_histories(
-    run: Run, method: Method, folder: Path, data: Any = None, *, device: torch.device, log: Log
+    run: Run, method: Method, folder: Path, data: Any = None, *, sampled: int = 0, device: torch.device, log: Log
 ) -> Table:
-    """Measure a run on its own log, or on another whose items it knows. Items that it does not are left out."""
+    """Measure a run on its own log, or on another whose items it knows. Items that it does not are left out.
+
+    sampled: as in `measure_histories`.
+    """
+    if sampled < 0:
+        raise UserError(f"sampled must be a number of items, or 0 to rank among all, got {sampled}")
     if data is None:
         about = read_run(folder)["data"]
         division = HistoryTask(run, run.data()).division  # type: ignore[arg-type]
         if division.train.fingerprint() != about["fingerprint"]:
             raise UserError(f"the data has changed since {folder} was trained: give what to measure on as DATA")
     else:
-        other, lost = mapped(histories(data), read_items(folder).names)
+        columns = {name: value for name, value in knobs(run.data).items() if name in COLUMNS}
+        other, lost = mapped(histories(data, **columns), read_items(folder).names)
         if lost["events"]:
             log.say(f"{lost['events']:,} events of {lost['items']:,} items that the model does not know are left out")
         division = divided(other)
     if division.test is None:
         raise UserError(f"nothing to measure: {division.said}")
-    return measure_histories(run, method, division, device, log)
+    return measure_histories(run, method, division, device, log, sampled=sampled)
 
 
 def parts(run: Run) -> tuple[Cloze | Following, Ask]:

@@ -26,7 +26,7 @@ from ..optim import adamw, bert_adam, cosine, linear
 from ..run import Run
 
 LENGTHS = (20, 50, 100, 200)
-CPU_TOKENS = 20_000_000  # that two cores read in about six minutes
+CPU_TOKENS = 16_000_000  # that two cores read in six to ten minutes
 GPU_TOKENS = 200 * 1_000_000
 
 
