@@ -123,6 +123,19 @@ def test_going_on_with_todays_log(done, log, tmp_path):
     assert "new" in pq.read_table(run.folder / "items.parquet")["item"].to_pylist()
 
 
+def test_vectors_begin_from_a_table_and_titles_reach_the_page(log, tmp_path):
+    items = tmp_path / "items.csv"
+    items.write_text("item,title\n" + "".join(f"s{i:02d},Thing <{i}>\n" for i in range(30)))
+    settings = {**QUICK, "epochs": 1, "encoder.init": str(items)}
+    run = twoviews.train(log, out=tmp_path / "run", quiet=True, settings=settings)
+    page = twoviews.report(run.folder, titles=items, quiet=True).read_text()
+    assert "Thing &lt;3&gt;" in page
+    assert "Thing <3>" not in page
+    sampled = twoviews.evaluate(run.folder, quiet=True, sampled=5)
+    assert "sampled" in json.dumps(sampled.to_json())
+    assert sampled.rows["popular"]["Recall@10"].value == 1.0  # among six items all are within the first ten
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [

@@ -14,10 +14,11 @@ from torch import nn
 
 from .build import find_device, of_histories, readers, sources, trained
 from .calls import describe, rebuild
-from .checkpoint import digest, exported, load_encoder, read_run, reading, steps
+from .checkpoint import digest, exported, load_encoder, read_run, reading, steps, writing
 from .data.histories import Histories
 from .data.joined import joined
 from .data.listing import few
+from .data.vocabulary import read_items, with_titles
 from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
 from .doctor.histories import checkup_histories
@@ -128,15 +129,30 @@ def doctor(run: str | Path | Result, *, device: str | None = None, quiet: bool =
 
 
 def report(
-    run: str | Path | Result, *, out: str | Path | None = None, device: str | None = None, quiet: bool = False
+    run: str | Path | Result,
+    *,
+    out: str | Path | None = None,
+    titles: str | Path | None = None,
+    device: str | None = None,
+    quiet: bool = False,
 ) -> Path:
-    """Write a run's page anew, RUN/index.html unless `out` says another place. Returns its path."""
+    """Write a run's page anew, RUN/index.html unless `out` says another place. Returns its path.
+
+    titles: of a run on histories a table with a column of items and one of titles, which the run keeps.
+    """
     log = Log(quiet=quiet)
-    if of_histories(read_run(run.folder if isinstance(run, Result) else Path(run))):
+    at = run.folder if isinstance(run, Result) else Path(run)
+    if of_histories(about := read_run(at)):
+        if titles is not None:
+            named = with_titles(read_items(at), titles, about["run"]["data"].get("item"))
+            with writing(at):
+                named.write(at)
         folder, task, method = open_histories(run, device, log)
         place = None if out is None else Path(out)
         with log.progress("writing the report", len(task.source), brief=True) as bar:
             return write_history_report(folder, task.run, method, task.division, out=place, progress=bar)
+    if titles is not None:
+        raise UserError("titles are for runs on histories; photos are shown themselves")
     it = open_run(run, device, log)
     with log.progress("writing the report", len(it.test)) as bar:
         return write_report(

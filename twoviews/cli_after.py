@@ -42,13 +42,16 @@ def doctor(
 def report(
     run: Run,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="An .html file. Default: RUN/index.html.")] = None,
+    titles: Annotated[
+        Path | None, typer.Option(help="Of a run on a log: a table of items and titles, which the run keeps.")
+    ] = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
     """Write a run's page anew: verdict, measures, curves, spectra, views, map, neighbours, data. One file."""
     from .after import report
 
-    print(report(run, out=out, device=device, quiet=quiet))
+    print(report(run, out=out, titles=titles, device=device, quiet=quiet))
 
 
 @app.command(epilog="**Example:** `twoviews compare runs/photos-simclr runs/photos-moco -o both.html`")

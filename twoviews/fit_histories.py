@@ -31,6 +31,7 @@ from .doctor.histories import checkup_histories
 from .doctor.rules import diagnose
 from .errors import UserError
 from .evaluate.carry import carried
+from .evaluate.described import described_vectors
 from .evaluate.floors import markov, popular
 from .evaluate.histories import ranking_table
 from .evaluate.ranking import Ranks, model_scorer, rank
@@ -71,11 +72,17 @@ class HistoryTask:
         if self.run.start is not None:
             log.say(told(carried(method, self.run.start, self.source.vocabulary, self.source)))
             return
-        if getattr(method.encoder, "init", "normal") != "svd":
-            return
-        log.say("item vectors begin as the SVD of what is met together; encoder.init=normal begins at random")
         encoder: Any = method.encoder
-        vectors = svd_vectors(self.source, encoder.dim, seed=self.run.seed)
+        init = getattr(encoder, "init", "normal")
+        if init == "normal":
+            return
+        if init == "svd":
+            log.say("item vectors begin as the SVD of what is met together; encoder.init=normal begins at random")
+            vectors = svd_vectors(self.source, encoder.dim, seed=self.run.seed)
+        else:
+            log.say(f"item vectors begin from what {init} says of the items")
+            item = knobs(self.run.data).get("item")
+            vectors = described_vectors(init, self.source.vocabulary, encoder.dim, item, self.run.seed)
         with torch.no_grad():
             encoder.items.weight[FIRST:] = torch.from_numpy(vectors)
 

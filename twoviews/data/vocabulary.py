@@ -173,9 +173,13 @@ def read_names(path: str | os.PathLike) -> list | None:
     if not os.path.isfile(path):
         return None
     if path.lower().endswith((".parquet", ".pq")):
+        import pyarrow as pa
         from pyarrow import parquet
 
-        alone = len(parquet.read_schema(path)) == 1
+        try:
+            alone = len(parquet.read_schema(path)) == 1
+        except (OSError, pa.ArrowException):  # whoever reads it as a log says what is wrong
+            return None
         return read_table(path, "users").column(0).to_pylist() if alone else None
     if not path.lower().endswith((".txt", ".csv", ".tsv")):
         return None

@@ -22,7 +22,8 @@ class Sequence(nn.Module):
     norm:      "post", LayerNorm after each sum as in BERT; "pre", before each part, and once at the end.
     positions: learned places, counted from the "start" or from the "end", or "none".
     causal:    a state sees its own and earlier tokens only.
-    init:      how the item vectors begin: "normal", or "svd" of what is met together, set before training.
+    init:      how the item vectors begin: "normal", "svd" of what is met together, or from a table of the items, its
+               path: of their texts, categories, numbers or vectors. Set before training.
     """
 
     def __init__(

@@ -85,7 +85,7 @@ def next_steps(folder: Path, items: Items) -> str:
         "recommend to all users": f"twoviews recommend {run} -k 20 -o recs.parquet",
         "to histories it has never seen": f"twoviews recommend {run} today.parquet -o recs.parquet",
         "items most alike to one": f"twoviews similar {run} {item}",
-        "a vector for each user": f"twoviews embed {run} -o users.parquet",
+        "a vector for each user": f"twoviews embed {run} today.parquet -o users.parquet",
         "teach it new items by what they are": f"twoviews add-items {run} items.csv -o {run}-grown",
     }
     width = max(map(len, steps.values()))
