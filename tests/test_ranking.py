@@ -394,6 +394,23 @@ def test_the_table_can_be_read():
     assert table.verdict in table.markdown()
 
 
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 300])
+def test_no_column_is_cut_off_in_a_narrow_terminal(width):
+    table = table_of(0.6, 0.3)
+    console = Console(width=width, file=io.StringIO())
+    console.print(table.rich(width))
+    text = console.file.getvalue()
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
+    left = [probe for probe in table.probes if probe not in text.partition("┡")[0]]
+    assert ("No room here" in text) == bool(left) == (width < 140)
+    assert "Recall@10" not in left
+    assert left == table.probes[len(table.probes) - len(left) :]
+    for row, cells in table.cells().items():
+        line = next(line for line in text.splitlines() if line.startswith(f"│ {row} "))
+        assert all(cells[probe] in line for probe in table.probes if probe not in left)
+
+
 def test_only_what_compares_stands_in_a_table():
     question, _, _ = random_question(seed=7)
     scores, counts = np.random.default_rng(7).normal(size=(40, 30)), np.arange(30)

@@ -211,6 +211,7 @@ def test_lists_of_users_are_told_from_logs(tmp_path):
     assert read_names(tmp_path / "a.parquet") == [3, 1]
     pq.write_table(pa.table({"user": [3, 1], "item": [1, 2]}), tmp_path / "a.parquet")
     assert read_names(tmp_path / "a.parquet") is None
+    assert names("cut.parquet", "PAR1 and no more") is None  # whoever reads it as a log says why it cannot be
 
 
 def test_the_catalogue_is_written_and_read(tmp_path):

@@ -75,6 +75,7 @@ def test_every_section_stands_in_its_place(page):
         "How to do it again",
         "What to do with it",
         "twoviews recommend run -k 20",
+        "twoviews embed run today.parquet -o users.parquet",
     ]
     at = 0
     for part in order:

@@ -29,6 +29,7 @@ Labels = Annotated[
     typer.Option(help="CSV or Parquet with a path and a label column. They only measure; nothing learns from them."),
 ]
 Run = Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")]
+WIDE = 1000  # characters of a line that nobody reads in a terminal
 Settings = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, as `method.temperature=0.2`.")
 ]
@@ -193,14 +194,18 @@ def show(result: Any) -> None:
         print(f"doctor    {result.diagnosis.verdict}. {result.diagnosis.sentence}")
     print(f"encoder   {result.folder / 'encoder.safetensors'}")
     print(f"page      {result.folder / 'index.html'}")
-    print(f"embed     twoviews embed {result.folder} DATA -o embeddings.parquet")
+    if (result.folder / "items.parquet").exists():
+        print(f"recommend twoviews recommend {result.folder} -k 20 -o recs.parquet")
+    else:
+        print(f"embed     twoviews embed {result.folder} DATA -o embeddings.parquet")
 
 
 def print_table(table: Any) -> None:
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False, soft_wrap=not sys.stdout.isatty())
-    console.print(table.rich())
+    seen = sys.stdout.isatty()  # in a file no line is too long
+    console = Console(highlight=False, markup=False, soft_wrap=not seen, width=None if seen else WIDE)
+    console.print(table.rich(console.width))
     console.print(table.verdict)
 
 

@@ -102,6 +102,8 @@ class HistoryTask:
         def validate(epoch: int) -> dict[str, Any]:
             if epoch % self.run.watch and epoch != self.run.epochs:
                 return {}
+            if self.views.at((epoch - 1) / self.run.epochs) is not self.views:
+                return {}  # blanks have not begun, so a history with one behind it is nothing it knows
             plain = whole(self.run, method, device)
             if dist.rank() != 0:
                 return {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from rich.table import Table as RichTable
@@ -55,15 +56,29 @@ class Table:
         """row -> probe -> "82.1 % [80.0, 84.1]"."""
         return {row: {probe: str(score) for probe, score in scores.items()} for row, scores in self.rows.items()}
 
-    def rich(self) -> RichTable:
-        """Table and notes for a terminal: console.print(table.rich())."""
-        out = RichTable(title=self.title, caption="\n".join(self.notes), title_justify="left", caption_justify="left")
+    def rich(self, width: int | None = None) -> RichTable:
+        """Table and notes for a terminal: console.print(table.rich(console.width)).
+
+        width: how many characters a line holds. The last columns that do not fit are left out, which a note says.
+        """
+        shown = self.probes if width is None else self.probes[: self._fitting(width)]
+        left = "; ".join(self.probes[len(shown) :])
+        more = [f"No room here for {left}: a wider terminal and `evaluate --json` show them."] if left else []
+        caption = "\n".join([*more, *self.notes])
+        out = RichTable(title=self.title, caption=caption, title_justify="left", caption_justify="left")
         out.add_column()
-        for probe in self.probes:
+        for probe in shown:
             out.add_column(probe, justify="right")
         for row, cells in self.cells().items():
-            out.add_row(row, *cells.values(), style="bold" if row == self.ours else None)
+            out.add_row(row, *(cells.get(probe, "") for probe in shown), style="bold" if row == self.ours else None)
         return out
+
+    def _fitting(self, width: int) -> int:
+        """How many of the probes stand side by side in so many characters; one at least."""
+        cells = self.cells()
+        sizes = [max(map(len, (probe, *(row.get(probe, "") for row in cells.values())))) for probe in self.probes]
+        ends = accumulate((size + 3 for size in sizes), initial=max(map(len, cells)) + 4)  # a cell, its blanks, a line
+        return max(1, sum(end <= width for end in ends) - 1)
 
     def markdown(self) -> str:
         """Title, verdict, table and notes."""
