@@ -18,13 +18,16 @@ between measurements. Memory is the peak above the libraries without measuring (
                 What fits is tried out before, uncounted.
     recbole     pip install --no-deps recbole, and what it then asks for. Its own reader, augmentation, masks and
                 epochs, scores by full_sort_predict. An epoch has a row for every event; the budget ends within one.
-    rectools    pip install rectools[torch]. Its own Dataset, data preparator and Lightning trainer.
+    rectools    pip install rectools[torch], or beside a newer numpy --no-deps rectools pm-implicit fastrlock typeguard.
+                Its own Dataset, data preparator and Lightning trainer.
 """
 
 import argparse
 import ctypes
 import gc
+import logging
 import os
+import sys
 import tempfile
 import time
 import warnings
@@ -156,7 +159,7 @@ def twoviews(recipe, path, settings, watch):
     e = method.encoder
     watch.ready(
         f"d={e.dim}, {len(e.blocks)} layers, rows of {e.length}, batch {run.batch_size}, {run.epochs} epochs, "
-        f"loss {method.loss}, vectors begin as an SVD, one-cycle rate"
+        f"loss {method.loss}, vectors begin as an SVD, rate {run.optimizer.keywords['lr']:g} that falls"
     )
     scorer = model_scorer(method, task.ask)
 
@@ -249,11 +252,14 @@ def recbole(path, settings, watch):
 
 def rectools(path, settings, watch):
     import pandas as pd
-    from pytorch_lightning import Trainer
+    from pytorch_lightning import Trainer, seed_everything
     from pytorch_lightning.callbacks import LambdaCallback
     from rectools.dataset import Dataset
     from rectools.models import BERT4RecModel
 
+    seed_everything(0)
+    unique = pd.unique  # which took lists and tuples before pandas 3
+    pd.unique = lambda x: unique(np.array(x, object) if isinstance(x, list | tuple) else x)
     frame = pd.read_csv(path, sep="\t")
     frame.columns = ["user_id", "item_id", "datetime"]
     users = frame.groupby("user_id")
@@ -261,34 +267,29 @@ def rectools(path, settings, watch):
     frame = frame[~held].assign(weight=1.0, datetime=lambda x: pd.to_datetime(x["datetime"], unit="s"))
     dataset = Dataset.construct(frame)
     names = watch.question.history.vocabulary.to_pylist()
-    state = {}
+
+    @torch.no_grad()
+    def scorer(log, rows):
+        net, parts = model.lightning_model.torch_model, model.data_preparator
+        known = parts.item_id_map.to_internal.reindex(names).fillna(-1).to_numpy(dtype=np.int64)
+        items = np.append(known, -1)[log.last(rows, model.session_max_len - 1)[0]]
+        asked = parts._collate_fn_recommend([(row[row >= 0].tolist(), [], {}) for row in items])
+        net.eval()
+        vectors = net.item_model.get_all_embeddings()
+        scores = net.encode_sessions(asked, vectors)[:, -1] @ vectors.T
+        net.train()
+        scores = scores[:, np.maximum(known, 0)]
+        scores[:, known < 0] = torch.nan  # items it has not met come last
+        return scores
 
     def begin(trainer, module):
-        parts = model.data_preparator
-        known = parts.item_id_map.to_internal.reindex(names).fillna(-1).to_numpy(dtype=np.int64)
-        state["known"], net = np.append(known, -1), module.torch_model
         watch.ready(
             f"d={model.n_factors}, {model.n_blocks} layers, rows of {model.session_max_len}, batch {model.batch_size}, "
             f"{len(trainer.train_dataloader)} steps an epoch, loss {model.loss}, Adam {model.lr:g}"
         )
 
-        @torch.no_grad()
-        def scorer(log, rows):
-            known, length = state["known"], model.session_max_len
-            items = known[log.last(rows, length - 1)[0]]
-            asked = parts._collate_fn_recommend([(row[row >= 0].tolist(), []) for row in items])
-            net.eval()
-            vectors = net.item_model.get_all_embeddings()
-            scores = net.encode_sessions(asked, vectors)[:, -1] @ vectors.T
-            net.train()
-            scores = scores[:, np.maximum(known[:-1], 0)]
-            scores[:, known[:-1] < 0] = torch.nan  # items it has not met come last
-            return scores
-
-        state["scorer"] = scorer
-
     def after(trainer, *_):
-        trainer.should_stop = watch.step(state["scorer"])
+        trainer.should_stop = watch.step(scorer)
 
     def trainer():
         calls = LambdaCallback(on_train_start=begin, on_train_batch_end=after)
@@ -298,7 +299,7 @@ def rectools(path, settings, watch):
 
     model = BERT4RecModel(get_trainer_func=trainer, **settings)
     model.fit(dataset)
-    watch.end(state["scorer"])
+    watch.end(scorer)
 
 
 SIDES = {
@@ -318,12 +319,10 @@ def write(log: Histories, folder: Path, name: str) -> Path:
     lengths = log.lengths
     users = np.repeat(np.arange(len(log)), lengths)
     times = np.arange(len(users)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    columns = {
-        "user_id:token": users,
-        "item_id:token": log.vocabulary.take(log.flat(log.items)),
-        "timestamp:float": times,
-    }
-    csv.write_csv(pa.table(columns), path, csv.WriteOptions(delimiter="\t", quoting_style="none"))
+    table = pa.table([users, log.vocabulary.take(log.flat(log.items)), times], ["user_id", "item_id", "timestamp"])
+    with path.open("wb") as file:
+        file.write(b"user_id:token\titem_id:token\ttimestamp:float\n")
+        csv.write_csv(table, file, csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none"))
     return path
 
 
@@ -331,7 +330,9 @@ def measured(side: str, paths: list[Path], budget: float, users: int, threads: i
     """One side in this process, first on the small log, then on the other."""
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
-    os.chdir(paths[0].parent)  # where some leave their logs
+    logging.disable(logging.WARNING)
+    sys.argv = sys.argv[:1]  # RecBole would take settings from there
+    os.chdir(paths[0].parent)  # where it leaves its logs
     name, _, settings = side.partition(":")
     given = {key: number(value) for key, _, value in (one.partition("=") for one in settings.split(",") if one)}
     for path, seconds in zip(paths, (0.0, budget), strict=True):
@@ -384,23 +385,23 @@ if __name__ == "__main__":
             f"{log.name}: {len(log):,} users, {log.catalogue:,} items, {log.events:,} events; torch {torch.__version__}"
         )
         print(f"{args.threads} threads, {args.seconds:.0f} s a side\n", flush=True)
-        rows = []
+        heads = " | ".join(f"s to NDCG {level:g}" for level in args.levels)
+        print(f"| side | before training | {heads} | steps | seconds | Recall@10 | NDCG@10 | memory | settings |")
+        print("|---|---:|" + "---:|" * (len(args.levels) + 5) + "---|", flush=True)
+        courses = []
         for side in args.sides:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
                 try:
                     found = pool.submit(measured, side, paths, args.seconds, args.users, args.threads).result()
                 except ImportError as why:
-                    print(f"{side}: not run, {why}", flush=True)
+                    courses.append(f"{side}: not run, {why}")
                     continue
-            course = ", ".join(f"{seconds:.0f} s {ndcg:.4f}" for seconds, _, ndcg in found.course)
-            print(f"{side}: {course}", flush=True)
-            rows.append((side, found))
-    heads = " | ".join(f"s to NDCG {level:g}" for level in args.levels)
-    print(f"\n| side | before training | {heads} | steps | seconds | Recall@10 | NDCG@10 | memory | settings |")
-    print("|---|---:|" + "---:|" * (len(args.levels) + 5) + "---|")
-    for side, found in rows:
-        times = " | ".join(reached(found, level) for level in args.levels)
-        print(
-            f"| {side} | {found.prepared:.1f} s | {times} | {found.steps:,} | {found.seconds:.0f} s | "
-            f"{found.recall:.4f} | {found.ndcg:.4f} | {found.memory / 1e6:,.0f} MB | {found.settings} |"
-        )
+            times = " | ".join(reached(found, level) for level in args.levels)
+            print(
+                f"| {side} | {found.prepared:.1f} s | {times} | {found.steps:,} | {found.seconds:.0f} s | "
+                f"{found.recall:.4f} | {found.ndcg:.4f} | {found.memory / 1e6:,.0f} MB | {found.settings} |",
+                flush=True,
+            )
+            points = ", ".join(f"{seconds:.0f} s {ndcg:.4f}" for seconds, _, ndcg in found.course)
+            courses.append(f"{side}: {points}")
+    print("\nNDCG@10 in the course of training:", *courses, sep="\n")

@@ -315,6 +315,10 @@ def test_items_from_vectors(folder, tmp_path):
     wide = pa.table({"item": ["n7"], "vector": [[1.0, 2.0]]})
     with pytest.raises(UserError, match="the vectors are 2 wide and those of .* 8"):
         add_items(folder, wide, tmp_path / "wide", by="vectors", quiet=True)
+    with pytest.raises(UserError, match="the lists in column 'vector' must be of numbers"):
+        add_items(folder, pa.table({"item": ["n7"], "vector": ["a"]}), tmp_path / "wide", by="vectors", quiet=True)
+    with pytest.raises(UserError, match="no column of numbers beside 'item'"):
+        add_items(folder, pa.table({"item": ["n7"]}), tmp_path / "wide", by="vectors", quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -323,6 +327,8 @@ def test_items_from_vectors(folder, tmp_path):
         ("item,kind\ni1,a\ni2,b\n", "knows all of these 2 items: there is nothing to add"),
         ("item,kind\nn1,a\ni2,b\n", "names 1 of the 60 items the model knows: give the attributes of known items"),
         ("item,kind\nn1,a\nn1,b\ni2,c\n", "has 'n1' in more than one row"),
+        ("item,kind\ni1,a\ni2,b\n,b\n", "1 rows of the table of items have no name in 'item'"),
+        ("visitorid,sku\nn1,i1\nn2,i1\n", "knows all of these 1 items"),  # a log, by its usual names
         ("thing,kind\nn1,a\n", "no column of items: its columns are thing, kind"),
     ],
 )

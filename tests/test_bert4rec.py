@@ -318,6 +318,23 @@ def test_copies_keep_their_blanks_and_one_hides_the_last():
     assert len({tuple(h) for h, _ in seen.values()}) > len(seen) // 2
 
 
+@pytest.mark.parametrize(("most", "mixed"), [(0, False), (1, True)])
+def test_batches_of_the_papers_blanks_mix_lengths(most, mixed):
+    """Their mean over a batch then weighs blanks as it does for the authors; other batches are of like length."""
+    loader = HistoryLoader(a_log(np.array([3, 40] * 64)), cloze(50, last=0.0, copies=most), 16)
+    lengths = [(batch.views[1] != PAD).sum(1) for batch in loader.epoch(0)]
+    assert all(len(n.unique()) == 2 for n in lengths) == mixed
+
+
+@pytest.mark.parametrize(
+    ("epochs", "share", "past"),
+    [(1, 0.6, [False]), (2, 0.6, [True, False]), (5, 0.6, [True] * 3 + [False] * 2), (2, 1.0, [True] * 2)],
+)
+def test_however_short_a_training_blanks_are_in_it(epochs, share, past):
+    loader = HistoryLoader(a_log(np.array([6] * 4)), cloze(6, following=share), 4, epochs=epochs)
+    assert [next(loader.epoch(epoch)).past for epoch in range(epochs)] == past
+
+
 def test_rows_are_cut_before_blanks_are_drawn():
     loader = HistoryLoader(a_log(np.array([100] * 8)), cloze(10, 0.3, last=0.0), 8)
     (batch,) = loader.epoch(0)

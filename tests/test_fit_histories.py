@@ -15,7 +15,7 @@ from conftest import STOP, may_stop
 import twoviews
 from twoviews import fit
 from twoviews.data.rows import HistoryLoader
-from twoviews.errors import UserError
+from twoviews.errors import DataError, UserError
 from twoviews.recipes.histories import bert4rec, bert4rec_paper, sasrec
 from twoviews.train import Interrupted
 
@@ -121,6 +121,10 @@ def test_going_on_with_todays_log(done, log, tmp_path):
     table = twoviews.recommend(run.folder, [["s03", "s04", "s05"]], k=1, quiet=True)
     assert table["item"].to_pylist() == ["s06"]
     assert "new" in pq.read_table(run.folder / "items.parquet")["item"].to_pylist()
+    told = "is of another network: go on with encoder.width=16 views.length=20"
+    other = {**QUICK, "encoder.width": 32, "views.length": 10, "start": str(done.folder)}
+    with pytest.raises(UserError, match=told):
+        twoviews.train(str(today), out=tmp_path / "other", quiet=True, settings=other)
 
 
 def test_vectors_begin_from_a_table_and_titles_reach_the_page(log, tmp_path):
@@ -141,11 +145,19 @@ def test_vectors_begin_from_a_table_and_titles_reach_the_page(log, tmp_path):
     [
         ({"encoder": "causal"}, "method=bert4rec needs an encoder that reads histories both ways"),
         ({"method": "sasrec"}, "method=sasrec needs an encoder that reads histories from the past alone"),
+        ({"method": "simclr"}, "method=simclr does not learn what comes next"),
+        ({"encoder.length": 5}, "encoder.length=5 is shorter than what it is to read"),
+        ({"seed": -1}, "seed must be 0 or more"),
         ({"views": "two_crops"}, "histories need views=cloze"),
         ({"test_view.blank": False}, "test_view.blank=True"),
         ({"micro_batch": 4}, "accumulate"),
         ({"batch_size": 1000}, "set batch_size to at most"),
         ({"data.user": "client"}, "client"),
+        ({"data.users": "customer"}, "data.users: histories has no 'users', did you mean 'user'"),
+        ({"data.least": "high"}, "data.least must be a number or None, got 'high'"),
+        ({"encoder.heads": 0}, "heads must be 1 or more, got 0"),
+        ({"encoder.layers": -1}, "layers must be 1 or more, got -1"),
+        ({"encoder.dropout": 2}, "dropout must be from 0 to below 1, got 2"),
         ({"data.split": "half"}, "split"),
         ({"method.loss": "hinge"}, "unknown loss 'hinge'"),
     ],
@@ -155,6 +167,15 @@ def test_what_does_not_fit_is_one_line(log, tmp_path, settings, says):
         twoviews.train(log, out=tmp_path / "run", quiet=True, settings={**QUICK, **settings})
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_users_with_too_little_to_train_on(tmp_path):
+    short = {user: ["a", "b", "c"] for user in range(20)}
+    with pytest.raises(DataError, match="no user of histories has 2 events to train on beside those held out"):
+        twoviews.train(short, out=tmp_path / "short", quiet=True)
+    some = {user: ["a"] for user in range(200)} | {user: [*"abcadb"] for user in range(200, 210)}
+    few = {"epochs": 1, "encoder.width": 8}
+    assert twoviews.train(some, out=tmp_path / "some", quiet=True, settings=few).run.batch_size == 2
 
 
 def test_the_command_line(log, tmp_path):
@@ -172,11 +193,17 @@ def test_the_command_line(log, tmp_path):
     wrote = call("recommend", folder, "-k", 2, "-o", "recs.parquet", "--quiet")
     assert wrote.returncode == 0, wrote.stderr
     assert pq.read_metadata(tmp_path / "recs.parquet").num_rows == 480
+    (tmp_path / "columns.csv").write_text("kunde,sku\n1,2\n")
+    (tmp_path / "other.csv").write_text("user,item\na,x\na,y\na,z\n")
     for words, says in [
         (("recommend", folder, "-k", 99), "k"),
         (("similar", folder, "s99"), "the model knows no item 's99'"),
         (("train", log, "data.item=product"), "product"),
         (("evaluate", folder, "nothing.csv"), "nothing.csv"),
+        (("evaluate", folder, "other.csv"), "the model knows none of the items in other.csv"),
+        (("search", folder, "s01"), "ask `twoviews similar"),
+        (("recommend", folder, "columns.csv"), "say --user NAME"),
+        (("recommend", folder, "columns.csv", "--user", "who"), "--user: columns.csv has no such column"),
     ]:
         failed = call(*words)
         assert failed.returncode == 2, words

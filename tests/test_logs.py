@@ -256,6 +256,11 @@ TEXTS = {  # name and content -> histories, times
     "many blanks": (b"1  2\n 1   3\n2 2 \n", {1: [2, 3], 2: [2]}, None),
     "one line": (b"1 2", {1: [2]}, None),
     "no header, text": (b"bob,tea\nbob,jam\n", {"bob": ["tea", "jam"]}, None),
+    "no header, dates": (
+        b"bob,tea,1970-01-03\nbob,jam,1970-01-02\n",
+        {"bob": ["jam", "tea"]},
+        [86_400 * 10**6, 2 * 86_400 * 10**6],
+    ),
     "six fields are a row": (b"1 2 3 4 5 6\n1 3 3 4 5 6\n", {1: [2, 3]}, None),
     "seven are a user": (b"1 2 3 4 5 6 7\n2 2 3 4 5 6 7\n", {1: [2, 3, 4, 5, 6, 7], 2: [2, 3, 4, 5, 6, 7]}, None),
     "users by commas": (b"u1,i1,i2,i3\nu2,i1\nu3\n", {"u1": ["i1", "i2", "i3"], "u2": ["i1"]}, None),
@@ -399,6 +404,11 @@ BAD = {
     ),
     "empty": (lambda f: text(f / "a.csv", [""]), {}, "it is empty"),
     "header alone": (lambda f: text(f / "a.csv", ["user,item"]), {}, "no events in a.csv"),
+    "strange header": (
+        lambda f: text(f / "a.csv", ["Kunde,Artikel,wann", "k1,a1,2024-01-02 10:00:00", "k1,a2,2024-01-03 10:00:00"]),
+        {},
+        "no column of a.csv is known to hold users: say data.user=NAME; its columns are Kunde, Artikel, wann",
+    ),
     "all left out": (
         lambda f: text(f / "a.csv", ["user,item", "a,", ",b"]),
         {},

@@ -233,3 +233,8 @@ def test_the_catalogue_is_written_and_read(tmp_path):
     (tmp_path / "titles.csv").write_text("item,colour\ni3,red\n")
     with pytest.raises(DataError, match="no column of titles: its columns are item, colour"):
         with_titles(items, tmp_path / "titles.csv")
+    (tmp_path / "titles.csv").write_bytes("item,title\ni3,Amélie\n".encode("latin-1"))
+    with pytest.raises(DataError, match="column 'title' is no text in UTF-8"):
+        with_titles(items, tmp_path / "titles.csv")
+    (tmp_path / "titles.csv").write_text("parent_asin,title\ni3,Three\n")  # as a log may call its items
+    assert with_titles(items, tmp_path / "titles.csv").title(3) == "Three"

@@ -102,6 +102,12 @@ def test_time_divides_at_moments_for_all(split, seed):
     assert abs(found.train.events - (2 * share - 1) * source.events) <= 0.05 * source.events + 1
 
 
+@pytest.mark.parametrize("split", ["time", "time:0.99"])
+def test_time_divides_a_log_of_few_events(split):
+    found = divided(replace(log([4], split), times=np.arange(4)))
+    assert (spans(found.train), spans(found.test.truth)) == ({"u0": [0, 1, 2]}, {"u0": [3]})
+
+
 def test_reached_bisects_each_history():
     source = log([4, 0, 1, 9])
     for moment in range(-1, 102):

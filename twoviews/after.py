@@ -199,6 +199,8 @@ def search(
     log, where = Log(quiet=quiet), find_device(device)
     folder = run.folder if isinstance(run, Result) else Path(run)
     about, place = read_run(folder), folder / "index"
+    if of_histories(about):
+        raise UserError(f"search is for runs on photos: ask `twoviews similar {folder} ITEM` for items alike to one")
     encoder: nn.Module
     if isinstance(run, Result):
         encoder, view = run.method.encoder.eval().to(where), run.run.test_view

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .cli import Device, Quiet, Run, Settings, app, pairs, plain
+from .errors import UserError
 
 Titles = Annotated[
     Path | None, typer.Option(help="CSV or Parquet with a column of items and one of titles, to be shown.")
@@ -40,7 +42,14 @@ def recommend(
     from .serve import recommend
 
     how = {"user": user, "item": item, "time": time, "device": device}
-    print(recommend(run, data, out=out, k=k, seen=seen, quiet=quiet, **how))
+    try:
+        print(recommend(run, data, out=out, k=k, seen=seen, quiet=quiet, **how))
+    except UserError as error:  # what are settings of `train` are options here
+        raise type(error)(re.sub(r"\bdata\.(user|item|time)(=|(?=:))", as_option, str(error))) from None
+
+
+def as_option(setting: re.Match[str]) -> str:
+    return f"--{setting[1]}{' ' if setting[2] else ''}"
 
 
 @app.command(epilog="**Example:** `twoviews similar runs/clicks-bert4rec sku-1042 -k 5 --titles items.csv`")

@@ -16,7 +16,7 @@ import torch
 
 from . import dist
 from .build import untrained, whole
-from .calls import knobs
+from .calls import describe, knobs
 from .checkpoint import fill, read_run, save_encoder, save_weights, weights, writing
 from .data.cloze import Ask, Cloze, Following
 from .data.cooccurrence import svd_vectors
@@ -24,7 +24,7 @@ from .data.histories import Histories
 from .data.logs import histories, notes
 from .data.rows import HistoryLoader
 from .data.splits import Division, divided
-from .data.vocabulary import mapped, read_items, write_items
+from .data.vocabulary import mapped, near, read_items, write_items
 from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
 from .doctor.histories import checkup_histories
@@ -44,6 +44,7 @@ from .run import Run
 from .types import FIRST, Method
 
 COLUMNS = ("user", "item", "time", "weight", "least", "split")  # what another log is read by, too
+UNLIKE = {"catalogue", "init", "dropout", "attention_dropout"}  # in which a run may differ from that it starts from
 ASKED = 10_000  # users whose next item is asked for at each validation
 
 
@@ -69,7 +70,11 @@ class HistoryTask:
 
     def begin(self, method: Method, log: Log) -> None:
         """Weights of the run that this one starts from, or item vectors from what is met together."""
+        if not hasattr(method, "catalogue"):
+            name = type(method).__name__.lower()
+            raise UserError(f"method={name} does not learn what comes next: histories take bert4rec or sasrec")
         if self.run.start is not None:
+            same_network(self.run.start, self.run)
             log.say(told(carried(method, self.run.start, self.source.vocabulary, self.source)))
             return
         encoder: Any = method.encoder
@@ -102,7 +107,7 @@ class HistoryTask:
         def validate(epoch: int) -> dict[str, Any]:
             if epoch % self.run.watch and epoch != self.run.epochs:
                 return {}
-            if self.views.at((epoch - 1) / self.run.epochs) is not self.views:
+            if self.views.at(epoch - 1, self.run.epochs) is not self.views:
                 return {}  # blanks have not begun, so a history with one behind it is nothing it knows
             plain = whole(self.run, method, device)
             if dist.rank() != 0:
@@ -194,7 +199,10 @@ def evaluate_histories(
             raise UserError(f"the data has changed since {folder} was trained: give what to measure on as DATA")
     else:
         columns = {name: value for name, value in knobs(run.data).items() if name in COLUMNS}
-        other, lost = mapped(histories(data, **columns), read_items(folder).names)
+        names = read_items(folder).names
+        other, lost = mapped(histories(data, **columns), names)
+        if not other.events:
+            raise UserError(f"the model knows none of the items in {other.name}; {near('', names)}")
         if lost["events"]:
             log.say(f"{lost['events']:,} events of {lost['items']:,} items that the model does not know are left out")
         division = divided(other)
@@ -213,9 +221,21 @@ def parts(run: Run) -> tuple[Cloze | Following, Ask]:
     if ask.blank != isinstance(views, Cloze):
         wanted = "test_view.blank=True" if isinstance(views, Cloze) else "test_view.blank=False"
         raise UserError(f"these views need {wanted}")
+    reads = knobs(run.encoder).get("length")
+    if reads is not None and max(views.length, ask.length) > reads:
+        raise UserError(f"encoder.length={reads} is shorter than what it is to read: set views.length={reads} instead")
     if run.micro_batch:
         raise UserError("micro_batch is for encoders that give one vector an item; histories take accumulate instead")
     return views, ask
+
+
+def same_network(start: str, run: Run) -> None:
+    """Raises UserError, with what to set, where the weights of another run would not fit or not mean the same."""
+    there, here = read_run(start)["run"]["encoder"], describe(run.encoder)
+    shape = [name for name in there if name in here and name not in UNLIKE and there[name] != here[name]]
+    if shape and "call" not in shape:
+        wanted = (f"{'views' if name == 'length' else 'encoder'}.{name}={there[name]}" for name in shape)
+        raise UserError(f"{start} is of another network: go on with {' '.join(wanted)}")
 
 
 def told(carried: dict[str, int]) -> str:

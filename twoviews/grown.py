@@ -17,6 +17,7 @@ from torch import Tensor
 from .checkpoint import save_encoder, save_weights, writing
 from .data.histories import Histories
 from .data.labels import pick
+from .data.logcolumns import usual
 from .data.vocabulary import USER, Items, find, item_column, mapped, read_table, with_titles
 from .errors import DataError, UserError, unknown
 from .evaluate.catalogue import grow, rows_of
@@ -102,7 +103,8 @@ def read(it: Served, new: Any, by: str) -> tuple[Any, str]:
         table = read_table(new, "items")
     if table is None:
         table = pa.Table.from_pandas(new, preserve_index=False)
-    if by == "auto" and pick(table.column_names, (*USER, str(it.about["run"]["data"].get("user")))):
+    users = (str(it.about["run"]["data"].get("user")).lower(), *USER)
+    if by == "auto" and (pick(table.column_names, users) or usual("user", table.column_names)):
         return as_log(it, new), "log"
     return table, way_of(it, table) if by == "auto" else by
 
@@ -125,8 +127,10 @@ def way_of(it: Served, table: pa.Table) -> str:
 def by_vectors(it: Served, table: pa.Table) -> Added:
     item, names = named(it, table)
     fresh = news(it, names)
-    columns = [table[name].combine_chunks() for name in table.column_names if name != item]
-    given = np.concatenate([stacked(column, item) for column in columns], 1)
+    columns = [name for name in table.column_names if name != item]
+    if not columns:
+        raise DataError(f"the table of items has no column of numbers beside '{item}'")
+    given = np.concatenate([stacked(table[name].combine_chunks(), name) for name in columns], 1)
     dim = it.method.encoder.dim
     if given.shape[1] != dim:
         raise UserError(
@@ -205,11 +209,12 @@ def named(it: Served, table: pa.Table) -> tuple[str, pa.Array]:
 
     item = item_column(table, "the table of items", it.column)
     names = table[item].combine_chunks()
-    if names.null_count:
-        raise DataError(f"{names.null_count:,} rows of the table of items have no name in '{item}'")
+    if nameless := sum(name in (None, "") for name in names.to_pylist()):
+        raise DataError(f"{nameless:,} rows of the table of items have no name in '{item}'")
     first = pc.index_in(names, value_set=names).to_numpy()
     if len(twice := np.flatnonzero(first != np.arange(len(names)))):
-        raise DataError(f"the table of items has '{names[int(twice[0])]}' in more than one row: give each item one")
+        name = names[int(twice[0])]
+        raise DataError(f"the table of items has '{name}' in more than one row: give each item one, or --by log")
     return item, names
 
 

@@ -108,6 +108,7 @@ class Run:
         check(0 <= self.holdout < 1, "holdout", "a share from 0 to below 1")
         check(self.workers is None or self.workers >= 0, "workers", "0 or more, or None")
         check(self.watch >= 0, "watch", "0 or more")
+        check(self.seed >= 0, "seed", "0 or more")
 
     def override(self, settings: Mapping[str, Any]) -> Run:
         """The run with settings changed by name: {"epochs": 20, "method": "moco", "method.queue": 4096}.

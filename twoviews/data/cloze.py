@@ -54,9 +54,10 @@ class Cloze:
     def least(self) -> int:
         return 2 if self.following else 1
 
-    def at(self, share: float) -> Cloze | Following:
-        """The views after this share of the training."""
-        return Following(self.length) if share < self.following else self
+    def at(self, epoch: int, epochs: int) -> Cloze | Following:
+        """The views of an epoch. The last has blanks, however few there are: with one it will be asked."""
+        early = epoch / epochs < self.following and (epoch < epochs - 1 or self.following == 1)
+        return Following(self.length) if early else self
 
     def rows(self, histories: Histories) -> Rows:
         """One row a history, or with `slide` and `copies` one a window and set of blanks."""
@@ -105,7 +106,7 @@ class Following:
     past = True
     least = 2
 
-    def at(self, share: float) -> Following:
+    def at(self, epoch: int, epochs: int) -> Following:
         return self
 
     def rows(self, histories: Histories) -> Rows:

@@ -42,7 +42,7 @@ def chosen(where: str, columns: Sequence[str], named: Named, places: dict[str, s
             out[role] = str(given)
         elif (role == "time" and given == "") or (role == "weight" and given is None):
             continue
-        elif found := _usual(role, columns) if places is None else places.get(role):
+        elif found := usual(role, columns) if places is None else places.get(role):
             out[role] = found
         elif role in ("user", "item"):
             raise DataError(
@@ -63,6 +63,7 @@ def decoded(column: Any) -> Any:
     return column.cast(pa.large_string()) if str(column.type) == "string_view" else column
 
 
-def _usual(role: str, columns: Sequence[str]) -> str | None:
+def usual(role: str, columns: Sequence[str]) -> str | None:
+    """The column that bears one of the usual names of a role; None where none does."""
     known = {plain(column): column for column in reversed(columns)}
     return next((known[name] for name in NAMES[role] if name in known), None)

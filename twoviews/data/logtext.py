@@ -107,7 +107,9 @@ def _is_header(first: list[str], rows: list[list[str]], named: Named) -> bool:
     wanted = {str(name) for name in named.values() if name}
     if any(plain(cell) in KNOWN or cell in wanted for cell in first):
         return True
-    return any(NUMBER.fullmatch(cell.strip()) for row in rows[1:2] for cell in row)
+    if any(MOMENT.fullmatch(cell) for cell in first):
+        return False
+    return any(kind.fullmatch(cell.strip()) for kind in (NUMBER, MOMENT) for row in rows[1:2] for cell in row)
 
 
 def _places(rows: list[list[str]], fields: int, lines: bool) -> dict[str, str]:

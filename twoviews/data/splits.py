@@ -100,7 +100,7 @@ def by_time(histories: Histories, share: float = 0.9) -> Division:
     if histories.times is None:
         raise UserError(f"data.split=time: {histories.name} has no times; say data.time=NAME, or data.split=ratio")
     times = histories.flat(histories.times)
-    ranks = [round((2 * share - 1) * len(times)), round(share * len(times))]
+    ranks = [min(round(part * len(times)), len(times) - 1) for part in (2 * share - 1, share)]
     first, second = (reached(histories, moment) for moment in np.partition(times, ranks)[ranks])
     starts, stops = histories.starts, histories.stops
     later, asked = (first > starts) & (second > first), (second > starts) & (stops > second)

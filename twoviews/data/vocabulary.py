@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import DataError, UserError
 from .histories import Histories
 from .labels import pick
+from .logcolumns import usual
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -157,6 +158,8 @@ def read_table(path: str | os.PathLike, what: str) -> pa.Table:
             head = file.read(65536).split(b"\n")[0]
         options = csv.ParseOptions(delimiter=max("\t;,", key=lambda mark: head.count(mark.encode())))
         table = csv.read_csv(path, parse_options=options)
+        if bad := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
+            raise DataError(f"cannot read {what} '{path}': column '{bad[0]}' is no text in UTF-8; write it as UTF-8")
     except FileNotFoundError:
         raise DataError(f"no {what} '{path}'") from None
     except (OSError, pa.ArrowInvalid) as error:
@@ -193,7 +196,8 @@ def read_names(path: str | os.PathLike) -> list | None:
 
 def item_column(table: pa.Table, what: str, own: str | None = None) -> str:
     """The column that names items: `own`, else one with a usual name. Raises DataError when there is none."""
-    if column := pick(table.column_names, (*([str(own).lower()] if own else ()), *ITEM)):
+    columns = table.column_names
+    if column := pick(columns, (*([str(own).lower()] if own else ()), *ITEM)) or usual("item", columns):
         return column
     raise DataError(f"{what} has no column of items: its columns are {', '.join(table.column_names)}; call one 'item'")
 

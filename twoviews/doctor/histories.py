@@ -76,7 +76,8 @@ def checkup_histories(
         ranks = ranks or usual
         met = counts[question.truth.flat(question.truth.items)]
         out["cold"] = float((met == 0).mean())
-        out |= popularity(ranks.lists[:, :K], ranks.items, counts)
+        if (ranks.lists >= 0).any():  # else all have met all there is
+            out |= popularity(ranks.lists[:, :K], ranks.items, counts)
         for floor in FLOORS:
             if floor in rows:
                 ahead = gap(ranks, rows[floor], K)

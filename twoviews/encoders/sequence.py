@@ -43,7 +43,9 @@ class Sequence(nn.Module):
     ):
         super().__init__()
         heads = max(1, width // 32) if heads is None else heads
-        check(width, heads, norm, positions)
+        inner = 4 * width if inner is None else inner
+        check(norm, positions, width=width, heads=heads, layers=layers, length=length, inner=inner)
+        check_shares(dropout=dropout, attention_dropout=attention_dropout)
         self.dim, self.catalogue, self.length, self.causal, self.init = width, catalogue, length, causal, init
         self.counted_from = positions
         self.items = nn.Embedding(FIRST + catalogue, width)
@@ -51,7 +53,6 @@ class Sequence(nn.Module):
         self.norm = nn.LayerNorm(width, eps=1e-12)  # of what goes in; with norm="pre" of what comes out
         self.before = norm == "pre"
         self.dropout = nn.Dropout(dropout)
-        inner = 4 * width if inner is None else inner
         self.blocks = nn.ModuleList(
             Block(width, heads, inner, dropout, attention_dropout, self.before) for _ in range(layers)
         )
@@ -185,10 +186,20 @@ def begin(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def check(width: int, heads: int, norm: str, positions: str) -> None:
+def check(norm: str, positions: str, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise UserError(f"{name} must be 1 or more, got {size}")
+    width, heads = sizes["width"], sizes["heads"]
     if width % heads:
         raise UserError(f"width must divide by heads, got width={width} and heads={heads}")
     if norm not in ("post", "pre"):
         raise UserError(f"norm must be post or pre, got '{norm}'")
     if positions not in ("start", "end", "none"):
         raise UserError(f"positions must be start, end or none, got '{positions}'")
+
+
+def check_shares(**shares: float) -> None:
+    for name, share in shares.items():
+        if not 0 <= share < 1:
+            raise UserError(f"{name} must be from 0 to below 1, got {share:g}")

@@ -76,6 +76,6 @@ def filled(method: Any, batch: Blanks) -> Out:
     items = whole.flatten()[batch.places] - FIRST
     how = {"logq": method.logq, "specials": method.specials}
     losses = catalogue_loss(z, items, method.catalogue(), method.loss, method.negatives, **how)  # (M,)
-    count = losses.new_tensor(float(len(losses)))
+    count = losses.new_full((), float(len(losses)))  # made where it is: a copy from the CPU would wait for the GPU
     mean = losses.sum() * (world() / total(count))  # over the blanks of all ranks, which hold different numbers
     return Out(mean, z=z, h=h)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..calls import change
 from ..data.cloze import ask, cloze, following
 from ..data.histories import Histories
 from ..data.logs import histories
@@ -26,7 +27,7 @@ from ..optim import adamw, bert_adam, cosine, linear
 from ..run import Run
 
 LENGTHS = (20, 50, 100, 200)
-CPU_TOKENS = 16_000_000  # that two cores read in six to ten minutes
+CPU_TOKENS = 16_000_000  # that two cores read in less than ten minutes
 GPU_TOKENS = 200 * 1_000_000
 
 
@@ -60,7 +61,7 @@ def bert4rec_paper(data: Any, *, read: Mapping[str, Any] | None = None, steps: i
 
     Long histories have the settings of ML-1M, short ones those of Beauty. https://github.com/FeiSun/BERT4Rec
     """
-    source = partial(histories, data=data, **{"split": "leave-one-out-paper", **(read or {})})
+    source = reading(data, {"split": "leave-one-out-paper", **(read or {})})
     train = divided(source()).train
     short = float(train.lengths.mean()) < 50
     length, dropout = (50, 0.5) if short else (200, 0.2)
@@ -82,9 +83,17 @@ def bert4rec_paper(data: Any, *, read: Mapping[str, Any] | None = None, steps: i
     )
 
 
+def reading(data: Any, read: Mapping[str, Any] | None) -> partial:
+    """How the log is read. Raises UserError on a setting that there is not, or a value that does not fit it."""
+    source = partial(histories, data=data)
+    for name, value in (read or {}).items():
+        source = change(source, name, value, "data")
+    return source
+
+
 def seen(data: Any, read: Mapping[str, Any] | None) -> tuple[partial, Histories, int]:
     """How the log is read, its training part, and the length of rows: of nineteen of twenty histories, at most 200."""
-    source = partial(histories, data=data, **(read or {}))
+    source = reading(data, read)
     train = divided(source()).train
     most = float(np.quantile(train.lengths, 0.95))
     return source, train, next((n for n in LENGTHS if n >= most), LENGTHS[-1])
@@ -93,7 +102,7 @@ def seen(data: Any, read: Mapping[str, Any] | None) -> tuple[partial, Histories,
 def shared(source: partial, train: Histories, length: int, device: str) -> dict[str, Any]:
     gpu = device.startswith("cuda")
     tokens = int(np.minimum(train.lengths, length).sum())
-    rows = max(1, len(train))
+    rows, teach = max(1, len(train)), int((train.lengths > 1).sum())
     batch = 256 if gpu else 32 if tokens / rows > 50 else 128
     epochs = int(np.clip((GPU_TOKENS if gpu else CPU_TOKENS) // max(tokens, 1), 3, 200))
     return {
@@ -101,7 +110,7 @@ def shared(source: partial, train: Histories, length: int, device: str) -> dict[
         "optimizer": partial(adamw, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01),
         "schedule": partial(cosine, warmup=0.05),
         "epochs": epochs,
-        "batch_size": max(1, min(batch, 2 ** ((rows // 4).bit_length() - 1 if rows >= 8 else 0))),
+        "batch_size": max(1, min(batch, 2 ** ((teach // 4).bit_length() - 1 if teach >= 8 else 0))),
         "clip": 5.0,
         "watch": max(1, epochs // 10),
         "precision": "fp32",

@@ -102,7 +102,8 @@ def _panels(panels: Any, record: Record) -> str:
             curve = record.curve(name)
             if not len(curve[0]):
                 continue
-            traces.append(line(*thin(curve), label, colour, line={"dash": dash}))
+            seen = {"mode": "lines+markers"} if len(curve[0]) == 1 else {}  # one point makes no line
+            traces.append(line(*thin(curve), label, colour, line={"dash": dash}, **seen))
             if bad := int((~np.isfinite(curve[1])).sum()):
                 notes.append(f"{bad:,} of {len(curve[1]):,} values of {label} are not finite.")
         if traces:
