@@ -96,6 +96,14 @@ def test_a_run_that_was_stopped_equals_one_that_was_not(log, tmp_path, monkeypat
     assert parts.table.to_json() == whole.table.to_json()
 
 
+def test_checks_go_with_the_epochs(log):
+    run = bert4rec(log).override({"epochs": 100})
+    assert run.watch == 10
+    assert run.override({"epochs": 20}).watch == 2
+    assert run.override({"epochs": 20, "watch": 7}).watch == 7
+    assert run.override({"epochs": 3}).watch == 1
+
+
 def test_the_papers_recipe_is_the_papers(log):
     run = bert4rec_paper(log, steps=1000)
     views, encoder, method = run.views(), run.encoder(catalogue=30), run.method.keywords

@@ -123,6 +123,9 @@ class Run:
             if isinstance(size, int) and "max_side" in calls.knobs(self.data):
                 settings = {"data.max_side": 2 * size, **settings}
                 settings = {"test.max_side": 2 * size, **settings} if self.test else settings
+        if self.watch and "epochs" in settings and "watch" not in settings:  # as many checks in a run of another length
+            share = self.watch / self.epochs
+            settings = {**settings, "watch": max(1, round(share * calls.fit(settings["epochs"], int, "epochs")))}
         if "views.length" in settings:  # a history is asked, and its places counted, up to the length that is learned
             length = settings["views.length"]
             settings = {"test_view.length": length, "encoder.length": length, **settings}

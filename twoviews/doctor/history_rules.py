@@ -20,13 +20,18 @@ SETTLED = 0.3  # of a run, before which all users may still get much the same
 def same_for_all(c: Course) -> Finding | None:
     """By how much of their lists two users share, beyond chance; while it trains, by how alike the answers are."""
     alike, chance = c.checkup.get("alike", math.nan), c.checkup.get("alike_chance", 0.0)
+    blanks = (c.about["run"].get("views") or {}).get(
+        "following", 0.0
+    )  # the share of the run after which a blank means something
+    if c.step <= max(SETTLED, blanks + 0.1) * c.steps:
+        return None
     if alike - chance > 0.7 * (1 - chance):
         popular = c.checkup.get("alike_popular", 0.0)
         evidence = (
             f"two users have {alike:.0%} of their ten best in common, whatever they met, and {popular:.0%} of these "
             "are the ten items that occur most"
         )
-    elif math.isnan(alike) and c.step > SETTLED * c.steps and c.late("uniformity") > -0.05:
+    elif math.isnan(alike) and c.late("uniformity") > -0.05:
         evidence = f"all blanks get nearly one answer (effective rank of z {c.late('z_rank'):.1f})"
     else:
         return None
