@@ -51,6 +51,7 @@ from twoviews.evaluate.floors import markov, popular
 from twoviews.evaluate.ranking import model_scorer, rank
 from twoviews.fit import open_task
 from twoviews.log import Log
+from twoviews.malloc import kept
 from twoviews.recipes import RECIPES
 from twoviews.train import Stopped, train
 
@@ -150,7 +151,8 @@ def twoviews(recipe, path, settings, watch):
     run = RECIPES[recipe](str(path)).override(settings)
     task, cpu, quiet = open_task(run), torch.device("cpu"), Log(quiet=True)
     if "epochs" not in settings:
-        seconds = watch.rest(epoch_seconds, task)
+        with kept():  # as in training
+            seconds = watch.rest(epoch_seconds, task)
         fit = max(1, int(0.95 * (watch.budget - watch.spent) / seconds))
         task.run = replace(task.run, epochs=min(task.run.epochs, fit))
     run, method = task.run, build(task.run)
@@ -173,25 +175,25 @@ def twoviews(recipe, path, settings, watch):
 
 
 def epoch_seconds(task):
-    """Of an average epoch: some batches of its first and of its last kind."""
+    """Of an average epoch, by the items in some batches of its first and of its last kind."""
     run, method = task.run, build(task.run)
     optimizer = make_optimizer(run, method)
     loader = HistoryLoader(task.source, task.views, run.batch_size)
-    seconds = []
+    found = []
     for epoch in (0, 1):  # an epoch of one: its beginning and what is beyond its end
-        begun = None
+        seconds = tried = whole = 0
         for done, batch in enumerate(loader.epoch(epoch)):
-            if done == 2:
+            whole += batch.views[0].numel()
+            if done < TRIED:
+                tried = whole
                 begun = time.process_time()
-            if done == 2 + TRIED:
-                break
-            method(batch).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        taken = (time.process_time() - begun) / TRIED if begun and done == 2 + TRIED else 0.0
-        seconds.append(max(taken, 1e-3) * loader.steps)
+                method(batch).loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+                seconds += time.process_time() - begun
+        found.append(seconds * whole / tried)
     share = getattr(task.views, "following", 1.0)
-    return share * seconds[0] + (1 - share) * seconds[1]
+    return share * found[0] + (1 - share) * found[1]
 
 
 def recbole(path, settings, watch):

@@ -12,46 +12,37 @@ from typing import Any
 import torch
 from torch import nn
 
-from .build import find_device, of_histories, readers, sources, trained
+from .build import find_device, of_histories, readers, trained
 from .calls import describe, rebuild
 from .checkpoint import digest, exported, load_encoder, read_run, reading, steps, writing
-from .data.histories import Histories
 from .data.joined import joined
 from .data.listing import few
 from .data.vocabulary import read_items, with_titles
 from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
-from .doctor.histories import checkup_histories
 from .doctor.rules import diagnose
 from .errors import UserError
 from .evaluate.embed import features, model
 from .evaluate.queries import as_photos, as_vector, find_key, pictures
 from .evaluate.search import Found, Stamp, open_index
-from .evaluate.split import portion
 from .export import export_encoder
 from .export.histories import export_histories
-from .fit import Result
-from .fit_histories import HistoryTask
-from .fit_photos import look
+from .fit import Result, Task, open_task
 from .folder import write_json, write_skipped
 from .log import Log
 from .report.compare import write_comparison
 from .report.gallery import SHOWN, write_found
-from .report.histories import write_history_report
-from .report.page import write_report
 from .run import Run
 from .types import Method, Source
 
 
 @dataclass
 class Opened:
-    """A run's folder with its settings, data and trained method."""
+    """A run's folder with what it does on its data, and its trained method."""
 
     folder: Path
-    run: Run
+    task: Task
     method: Method
-    source: Source
-    test: Source
     device: torch.device
 
 
@@ -68,31 +59,12 @@ def open_run(run: str | Path | Result, device: str | None, log: Log) -> Opened:
     method = run.method if isinstance(run, Result) else trained(setup, folder)
     warn_unfinished(folder, log)
     try:
-        source, test = sources(setup)
+        task = open_task(setup)
     except UserError as why:
         raise UserError(f"the data of {folder} cannot be had: {why}") from None
-    if source.fingerprint() != about["data"]["fingerprint"]:
-        raise UserError(f"the data has changed since {folder} was trained: put it back, or train on it anew")
-    return Opened(folder, setup, method.to(where), source, test, where)
-
-
-def open_histories(run: str | Path | Result, device: str | None, log: Log) -> tuple[Path, HistoryTask, Method]:
-    """Open a run on histories as `open_run` does one on photos; the method is on the device."""
-    where = find_device(device)
-    folder = run.folder if isinstance(run, Result) else Path(run)
-    about = read_run(folder)
-    setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
-    method = run.method if isinstance(run, Result) else trained(setup, folder)
-    warn_unfinished(folder, log)
-    try:
-        source = setup.data()
-    except UserError as why:
-        raise UserError(f"the data of {folder} cannot be had: {why}") from None
-    assert isinstance(source, Histories)
-    task = HistoryTask(setup, source)
     if task.source.fingerprint() != about["data"]["fingerprint"]:
         raise UserError(f"the data has changed since {folder} was trained: put it back, or train on it anew")
-    return folder, task, method.to(where)
+    return Opened(folder, task, method.to(where), where)
 
 
 def warn_unfinished(folder: Path, log: Log) -> None:
@@ -111,13 +83,8 @@ def doctor(run: str | Path | Result, *, device: str | None = None, quiet: bool =
     course = read_course(folder)
     if not (folder / "checkup.json").exists():
         try:
-            if course.of_histories:
-                _, task, method = open_histories(run, device, log)
-                how: dict[str, Any] = {"seed": task.run.seed, "device": find_device(device)}
-                course.checkup = checkup_histories(method, task.ask, task.division, **how)
-            else:
-                it = open_run(run, device, log)
-                course.checkup = look(it.run, it.method, portion(it.source), it.test, it.device)
+            it = open_run(run, device, log)
+            course.checkup = it.task.checkup(it.method, it.device)
         except UserError as why:
             log.say(f"judged by what was logged alone: {why}")
     diagnosis = diagnose(course)
@@ -142,30 +109,15 @@ def report(
     """
     log = Log(quiet=quiet)
     at = run.folder if isinstance(run, Result) else Path(run)
-    if of_histories(about := read_run(at)):
-        if titles is not None:
-            named = with_titles(read_items(at), titles, about["run"]["data"].get("item"))
-            with writing(at):
-                named.write(at)
-        folder, task, method = open_histories(run, device, log)
-        place = None if out is None else Path(out)
-        with log.progress("writing the report", len(task.source), brief=True) as bar:
-            return write_history_report(folder, task.run, method, task.division, out=place, progress=bar)
+    about = read_run(at)
     if titles is not None:
-        raise UserError("titles are for runs on histories; photos are shown themselves")
+        if not of_histories(about):
+            raise UserError("titles are for runs on histories; photos are shown themselves")
+        named = with_titles(read_items(at), titles, about["run"]["data"].get("item"))
+        with writing(at):
+            named.write(at)
     it = open_run(run, device, log)
-    with log.progress("writing the report", len(it.test)) as bar:
-        return write_report(
-            it.folder,
-            it.run,
-            it.method,
-            portion(it.source),
-            it.test,
-            device=it.device,
-            workers=readers(it.test),
-            out=None if out is None else Path(out),
-            progress=bar,
-        )
+    return it.task.report(it.folder, it.method, it.device, log, None if out is None else Path(out))
 
 
 def compare(runs: Sequence[str | Path | Result], *, out: str | Path = "compare.html") -> Path:

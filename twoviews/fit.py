@@ -55,6 +55,14 @@ class Task(Protocol):
         """What is looked at between epochs, on all ranks; what rank 0 returns is logged."""
         ...
 
+    def checkup(self, method: Method, device: torch.device) -> dict[str, Any]:
+        """A close look at the network, as checkup.json holds it."""
+        ...
+
+    def report(self, folder: Path, method: Method, device: torch.device, log: Log, out: Path | None = None) -> Path:
+        """Write the page, RUN/index.html where `out` is None."""
+        ...
+
     def finish(
         self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
     ) -> tuple[Table | None, Diagnosis]:

@@ -135,14 +135,20 @@ class HistoryTask:
         else:
             table = measure_histories(self.run, method, self.division, device, log, keep)
             write_json(folder / "evaluation.json", table.to_json())
-        how: dict[str, Any] = {"rows": keep, "seed": self.run.seed, "device": device}
-        write_json(folder / "checkup.json", checkup_histories(method, self.ask, self.division, **how))
+        write_json(folder / "checkup.json", self.checkup(method, device, keep))
         write_skipped(folder / "skipped.csv", skipped)
         diagnosis = diagnose(read_course(folder))
         write_json(folder / "doctor.json", diagnosis.to_json())
-        with log.progress("writing the report", len(self.source), brief=True) as bar:
-            write_history_report(folder, self.run, method, self.division, progress=bar)
+        self.report(folder, method, device, log)
         return table, diagnosis
+
+    def checkup(self, method: Method, device: torch.device, rows: dict[str, Ranks] | None = None) -> dict[str, Any]:
+        how: dict[str, Any] = {"rows": rows, "seed": self.run.seed, "device": device}
+        return checkup_histories(method, self.ask, self.division, **how)
+
+    def report(self, folder: Path, method: Method, device: torch.device, log: Log, out: Path | None = None) -> Path:
+        with log.progress("writing the report", len(self.source), brief=True) as bar:
+            return write_history_report(folder, self.run, method, self.division, out=out, progress=bar)
 
 
 def measure_histories(

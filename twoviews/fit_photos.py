@@ -59,41 +59,33 @@ class PhotoTask:
     def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
         return watch(self.run, method, self.seen, self.test, device)
 
+    def checkup(self, method: Method, device: torch.device) -> dict[str, Any]:
+        return look(self.run, method, self.seen, self.test, device)
+
+    def report(self, folder: Path, method: Method, device: torch.device, log: Log, out: Path | None = None) -> Path:
+        with log.progress("writing the report", len(self.test)) as bar:
+            how: dict[str, Any] = {"device": device, "workers": readers(self.test), "progress": bar, "out": out}
+            return write_report(folder, self.run, method, self.seen, self.test, **how)
+
     def finish(
         self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
     ) -> tuple[Table | None, Diagnosis]:
-        return finish(folder, self.run, method, self.seen, self.test, device, log, skipped)
-
-
-def finish(
-    out: Path,
-    run: Run,
-    method: Method,
-    source: Source,
-    test: Source,
-    device: torch.device,
-    log: Log,
-    skipped: dict[str, str],
-) -> tuple[Table | None, Diagnosis]:
-    """What a finished run leaves: the encoder alone, the measures, the page."""
-    save_encoder(out, method.encoder)
-    keep: list[Features] = []
-    table = None
-    write_json(out / "checkup.json", look(run, method, source, test, device))
-    try:
-        table = measure(run, method, source, test, device, log, skipped=skipped, keep=keep)
-        leak = known_items(source, test, keep)
-        write_json(out / "evaluation.json", {**table.to_json(), "leak": leak})
-    except UserError as why:
-        write_json(out / "evaluation.json", {"verdict": f"Not measured: {why}"})
-        log.say(f"not measured: {why}")
-    write_skipped(out / "skipped.csv", skipped)
-    diagnosis = diagnose(read_course(out))
-    write_json(out / "doctor.json", diagnosis.to_json())
-    with log.progress("writing the report", len(test)) as bar:
-        how: dict[str, Any] = {"device": device, "workers": readers(test), "progress": bar}
-        write_report(out, run, method, source, test, **how)
-    return table, diagnosis
+        save_encoder(folder, method.encoder)
+        keep: list[Features] = []
+        table = None
+        write_json(folder / "checkup.json", self.checkup(method, device))
+        try:
+            table = measure(self.run, method, self.seen, self.test, device, log, skipped=skipped, keep=keep)
+            leak = known_items(self.seen, self.test, keep)
+            write_json(folder / "evaluation.json", {**table.to_json(), "leak": leak})
+        except UserError as why:
+            write_json(folder / "evaluation.json", {"verdict": f"Not measured: {why}"})
+            log.say(f"not measured: {why}")
+        write_skipped(folder / "skipped.csv", skipped)
+        diagnosis = diagnose(read_course(folder))
+        write_json(folder / "doctor.json", diagnosis.to_json())
+        self.report(folder, method, device, log)
+        return table, diagnosis
 
 
 def measure(
