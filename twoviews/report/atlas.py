@@ -24,6 +24,15 @@ FEW = 12  # items below which PCA draws the map alone
 PCA = 50  # dimensions that t-SNE reads
 BYTES = 3_000_000  # of the sprite
 SHAPES = ("circle", "diamond")
+NO_AXIS = {"visible": False, "range": [-1.04, 1.04]}
+FLAT: dict[str, Any] = {  # how a map is drawn
+    "height": 560,
+    "name": "atlas",
+    "hovermode": "closest",
+    "xaxis": NO_AXIS,
+    "yaxis": NO_AXIS,
+    "dragmode": "zoom",
+}
 STYLE = """
 .legend { display: flex; flex-wrap: wrap; gap: .35rem; margin-bottom: .6rem; }
 .legend button { display: inline-flex; align-items: center; gap: .4rem; max-width: 100%; color: var(--ink); }
@@ -115,12 +124,7 @@ def atlas(items: Items, sorted_by: Groups) -> tuple[str, str]:
         traces,
         f"Map of {len(items):,} test items in two dimensions by {how}, coloured by "
         f"{'cluster' if sorted_by.clusters else 'label'}: {', '.join(names)}",
-        height=560,
-        name="atlas",
-        hovermode="closest",
-        xaxis={"visible": False, "range": [-1.04, 1.04]},
-        yaxis={"visible": False, "range": [-1.04, 1.04]},
-        dragmode="zoom",
+        **FLAT,
     )
     crisp = " image-rendering: pixelated;" if items.pictures.shape[-1] <= SMALL else ""
     html = (

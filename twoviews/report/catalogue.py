@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..data.vocabulary import Items
 from .asked import named
-from .atlas import button, layout, points
+from .atlas import FLAT, button, layout, points
 from .figures import plot
 
 MOST = 1500  # items on the map
@@ -44,12 +44,7 @@ def item_map(vectors: Tensor, items: Items, seed: int) -> tuple[str, str]:
     drawn = plot(
         traces,
         f"Map of {len(shown):,} items in two dimensions by {how}, coloured by how often they occur",
-        height=560,
-        name="atlas",
-        hovermode="closest",
-        xaxis={"visible": False, "range": [-1.04, 1.04]},
-        yaxis={"visible": False, "range": [-1.04, 1.04]},
-        dragmode="zoom",
+        **FLAT,
     )
     html = (
         f'<div class="legend" role="group" aria-label="What is shown">{"".join(buttons)}</div>'
