@@ -46,6 +46,35 @@ class Blanks(Batch):
 
 
 @dataclass
+class Tokens:
+    """Sequences of rows of a table, end to end: walks over a graph, sentences of a text.
+
+    tokens: (n,) int32.  bounds: (m + 1,) int64, sequence i is tokens[bounds[i] : bounds[i + 1]].
+    """
+
+    tokens: np.ndarray
+    bounds: np.ndarray
+
+
+class Stream(Protocol):
+    """Sequences that are made when they are asked for and never kept: two views are a token and what stands near it.
+
+    items: tokens an epoch, about.  blocks: parts that an epoch comes in.
+    """
+
+    items: int
+    blocks: int
+
+    def block(self, epoch: int, index: int) -> Tokens:
+        """Part `index` of an epoch: always the same, whoever asks and in whatever order. Threads may ask at once."""
+        ...
+
+    def counts(self) -> np.ndarray:
+        """(V,) int64: how often each row occurs in an epoch, as drawn or as expected; what negatives are drawn by."""
+        ...
+
+
+@dataclass
 class Contrast:
     """What an objective compared, for diagnosis.
 
