@@ -9,10 +9,10 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "twoviews"
 ROWS = [
-    {"types", "errors", "calls", "dist", "ema", "fsdp", "log", "malloc"},
+    {"types", "errors", "calls", "dist", "ema", "fsdp", "log", "malloc", "compiled"},
     {"data", "encoders", "objectives", "heads", "negatives", "norm", "optim", "recompute", "diagnostics"},
     {"methods"},
-    {"checkpoint", "train", "export"},
+    {"checkpoint", "train", "export", "skipgram", "buckets"},
     {"evaluate"},
     {"doctor"},
     {"run", "folder", "recipes"},
@@ -22,8 +22,13 @@ ROWS = [
         "fit",
         "fit_photos",
         "fit_histories",
+        "fit_gtn",
+        "fit_tables",
+        "measure_tables",
+        "search_paths",
         "after",
         "serve",
+        "lookup",
         "grown",
         "ablate",
         "cli_after",

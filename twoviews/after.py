@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .build import find_device, of_histories, readers, trained
+from .build import find_device, of_histories, of_tables, readers, trained
 from .calls import describe, rebuild
 from .checkpoint import digest, exported, load_encoder, read_run, reading, steps, writing
 from .data.joined import joined
@@ -241,6 +241,10 @@ def export(
     log = Log(quiet=quiet)
     place = None if out is None else Path(out)
     at = run.folder if isinstance(run, Result) else Path(run)
+    if not exported(at) and of_tables(read_run(at)):
+        from .lookup import export_tables
+
+        return export_tables(at, to, out=place, log=log)
     if not exported(at) and of_histories(read_run(at)):
         from .serve import opened  # which reads this module
 

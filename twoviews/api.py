@@ -10,29 +10,40 @@ from typing import Any
 
 from . import calls
 from .after import warn_unfinished
-from .build import find_device, of_histories, readers, sources, trained
+from .build import find_device, of_histories, of_tables, readers, sources, trained
 from .checkpoint import digest, load_encoder, read_run, reading
 from .data.check import Report
 from .data.check import check as check_photos
+from .data.checkgraph import Report as GraphReport
+from .data.checkgraph import check_graph
 from .data.checklog import Report as LogReport
 from .data.checklog import check_log
+from .data.checktext import Report as TextReport
+from .data.checktext import check_text
+from .data.graphs import graph, is_graph
 from .data.image import photos
 from .data.listing import few
 from .data.logs import histories, is_log
 from .data.remote import is_pattern, is_url
+from .data.schema import parse_all
 from .data.stream import notes_of
+from .data.text import is_text, text
 from .encoders import ENCODERS
 from .errors import UserError, unknown
 from .evaluate import PROBES
 from .evaluate.embed import model
 from .evaluate.measure import Table
+from .evaluate.search import Found
 from .evaluate.store import embed_to
 from .evaluate.table import RAW, UNTRAINED, H
 from .fit import Result, fit
 from .fit_histories import evaluate_histories
 from .fit_photos import measure
+from .fit_tables import evaluate_tables
 from .folder import write_skipped
 from .log import Log
+from .lookup import embed as embed_rows
+from .lookup import similar as similar_rows
 from .methods import METHODS
 from .optim import OPTIMIZERS, SCHEDULES
 from .recipes import RECIPES
@@ -40,6 +51,7 @@ from .recipes.demo import demo as demo_run
 from .recipes.photos import explain, train_and_test
 from .run import VIEWS, Run
 from .serve import embed_histories
+from .serve import similar as similar_items
 from .types import Source
 
 LISTS: dict[str, Mapping[str, Callable[..., Any]]] = {
@@ -128,20 +140,30 @@ def shortfall(table: Table) -> str | None:
 
 def embed(
     run: str | Path | Result,
-    data: Any,
-    out: str | Path,
+    data: Any = None,
+    out: str | Path = "embeddings.parquet",
     *,
     labels: str | Path | None = None,
     items: bool = False,
+    kind: str | None = None,
     batch_size: int = 256,
     device: str | None = None,
     quiet: bool = False,
 ) -> Path:
     """Write one embedding an item of `data` to a .parquet, .npy or .safetensors file. Returns its path.
 
-    run: the folder of a run, or what `train` or `fit` returned (the way for an encoder of your own).
+    run:  the folder of a run, or what `train` or `fit` returned (the way for an encoder of your own).
+    data: photos or a log; of a run on a graph or a text the nodes or words, a list or a file of them, or None for all.
+    kind: of a run on a graph: nodes of one type alone.
     A call that was stopped goes on where it was; items that cannot be read are listed beside the file.
     """
+    folder = run.folder if isinstance(run, Result) else Path(run)
+    about = read_run(folder)
+    if of_tables(about):
+        return embed_rows(run, data, out, kind=kind, quiet=quiet)
+    if data is None or kind is not None:
+        what = "what to embed as DATA" if data is None else "no type: that is for runs on graphs"
+        raise UserError(f"{folder} is no run on a graph or a text: give {what}")
     out, where, log = Path(out), find_device(device), Log(quiet=quiet)
     if isinstance(run, Result):
         about = run.run.to_json()
@@ -150,7 +172,7 @@ def embed(
         about = read_run(run)["run"]
         encoder, view = load_encoder(run, where), calls.rebuild(about["test_view"])
         warn_unfinished(Path(run), log)
-    if of_histories(read_run(run.folder if isinstance(run, Result) else run)):
+    if of_histories(read_run(folder)):
         if labels is not None:
             raise UserError("histories have no labels; leave --labels out")
         return embed_histories(run, data, out, items=items, batch_size=batch_size, device=device, quiet=quiet)
@@ -197,6 +219,10 @@ def evaluate(
     where, log = find_device(device), Log(quiet=quiet)
     folder = run.folder if isinstance(run, Result) else Path(run)
     about = read_run(folder)
+    if of_tables(about):
+        if probe:
+            raise UserError(f"a run on a graph or a text is measured without '{next(iter(probe))}'")
+        return evaluate_tables(run, data, labels=labels, log=log)
     if of_histories(about):
         setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
         method = (run.method if isinstance(run, Result) else trained(setup, folder)).to(where)
@@ -228,18 +254,44 @@ def evaluate(
     return measure(setup, method, source, test, where, log, probe=probe)
 
 
+def similar(
+    run: str | Path | Result,
+    entry: Any,
+    *,
+    k: int = 10,
+    kind: str | None = None,
+    titles: str | Path | None = None,
+    device: str | None = None,
+) -> Found:
+    """The k items, nodes or words most alike to one: `serve.similar` of histories, `lookup.similar` of the others."""
+    if of_tables(read_run(run.folder if isinstance(run, Result) else run)):
+        if titles is not None:
+            raise UserError("titles are for runs on logs; of a graph names come from files nodes.TYPE beside the edges")
+        return similar_rows(run, entry, k=k, kind=kind, device=device)
+    if kind is not None:
+        raise UserError("types are for runs on graphs; items of a log have none")
+    return similar_items(run, entry, k=k, titles=titles, device=device)
+
+
 def check(
     data: Any, *, labels: str | Path | None = None, quiet: bool = False, settings: Mapping[str, Any] | None = None
-) -> Report | LogReport:
+) -> Report | LogReport | GraphReport | TextReport:
     """Read all of the data and report what it holds and what is broken in it.
 
-    settings: how a log is read, as {"data.user": "customer"}.
+    settings: how a log, a graph or a text is read, as {"data.user": "customer"}; of a graph also {"views.metapaths":
+    "author-paper-author"}, whose dead ends are counted.
     """
     read = {k.removeprefix("data."): v for k, v in (settings or {}).items()}
-    if is_log(data):
-        for name, value in read.items():
-            calls.change(histories, name, value, "data")
-        return check_log(histories(data, **read))
+    for known, make in ((is_graph, graph), (is_text, text), (is_log, histories)):
+        if known(data):
+            paths = read.pop("views.metapaths", None) if make is graph else None
+            for name, value in read.items():
+                calls.change(make, name, value, "data")
+            source: Any = make(data, **read)
+            if make is graph:
+                found = [] if paths is None else parse_all(source, paths)
+                return check_graph(source, [(str(path), path.steps) for path in found])
+            return check_log(source) if make is histories else check_text(source)
     if read:
         raise UserError(f"photos are checked without settings, got {next(iter(settings or {}))}")
     source = photos(data, labels=labels)

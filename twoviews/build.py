@@ -23,6 +23,7 @@ from .log import Log
 from .norm import set_batchnorm
 from .recompute import blocks_of
 from .run import Run
+from .train import Batches, train
 from .types import Method, Source
 
 MEASURED = 2000  # items that are held out at most
@@ -96,6 +97,13 @@ def make_optimizer(run: Run, method: Method) -> torch.optim.Optimizer:
         raise UserError(f"optimizer: {error}") from None
 
 
+def learn(run: Run, method: Method, batches: Batches, optimizer: torch.optim.Optimizer, **how: Any) -> int:
+    """`train` a network with the settings of its run. how: what else `train` takes."""
+    settings: dict[str, Any] = {"epochs": run.epochs, "precision": run.precision, "clip": run.clip, "seed": run.seed}
+    settings |= {"micro_batch": run.micro_batch, "recompute": run.recompute}
+    return train(method, batches, optimizer, run.schedule, **settings, **how)
+
+
 def untrained(run: Run) -> Method:
     """The method with nothing learned: not even weights from elsewhere that the run begins with."""
     return build(replace(run, encoder=unfetched(run.encoder)))
@@ -112,6 +120,8 @@ def trained(run: Run, folder: Path) -> Method:
         raise UserError(f"{folder} has no weights: it has not reached its first checkpoint, or diverged before")
     method = untrained(run)
     load(found[-1], method)
+    if hasattr(method, "finish"):  # of tables: what is done once they are trained
+        method.finish()  # type: ignore[operator]
     return method
 
 
@@ -140,12 +150,19 @@ def describe(run: Run, source: Source) -> dict[str, Any]:
     }
     if isinstance(source, Histories):
         data |= {"events": source.events, "catalogue": source.catalogue, "split": source.split}
+    if hasattr(source, "rows"):
+        data |= {"rows": source.rows}
     return {"run": run.to_json(), "data": data, "versions": versions(), "hardware": hardware(), "command": command()}
 
 
 def of_histories(about: dict[str, Any]) -> bool:
     """Whether a run, by its run.json, learned from histories."""
     return "catalogue" in about["data"]
+
+
+def of_tables(about: dict[str, Any]) -> bool:
+    """Whether a run, by its run.json, has a table of vectors: it learned from a graph or a text."""
+    return "rows" in about["data"]
 
 
 def command() -> str:

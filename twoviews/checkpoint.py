@@ -231,9 +231,20 @@ def one_line(error: BaseException) -> str:
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A module's state as safetensors can hold it: whole, on the CPU, contiguous, nothing shared."""
-    state = fsdp.whole(dict(module.state_dict()))
-    return {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}  # tied weights twice
+    """A module's state as safetensors can hold it: whole, on the CPU, contiguous, nothing shared.
+
+    What is so already is not copied: it holds what the module holds.
+    """
+    out: dict[str, Tensor] = {}
+    taken = set[int]()
+    for name, value in fsdp.whole(dict(module.state_dict())).items():
+        value = value.detach().cpu().contiguous()
+        memory = value.untyped_storage()
+        if memory.data_ptr() in taken or memory.nbytes() != value.nbytes:
+            value = value.clone()  # tied weights twice
+        taken.add(value.untyped_storage().data_ptr())
+        out[name] = value
+    return out
 
 
 def sync(file: Path) -> None:

@@ -13,7 +13,7 @@ import typer
 from .errors import TrainingError, UserError
 
 app = typer.Typer(
-    help="Learn representations from unlabelled data: photos or histories in, encoder out.",
+    help="Learn representations from unlabelled data: photos, histories, a graph or a text in, encoder out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,7 +26,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the 
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default: a GPU when there is one.")]
 Labels = Annotated[
     Path | None,
-    typer.Option(help="CSV or Parquet with a path and a label column. They only measure; nothing learns from them."),
+    typer.Option(
+        help="CSV or Parquet with a path (or id) and a label column. They only measure; nothing learns from them."
+    ),
 ]
 Run = Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")]
 WIDE = 1000  # characters of a line that nobody reads in a terminal
@@ -38,13 +40,15 @@ Settings = Annotated[
 @app.command(
     epilog="**Examples:** `twoviews train photos/` · `twoviews train photos.zip epochs=50 method=moco` · "
     "`twoviews train clicks.parquet` · `twoviews train orders.csv data.user=customer data.item=sku` · "
+    "`twoviews train edges/ views.metapaths=author-paper-author` · `twoviews train corpus.txt.gz` · "
     "`torchrun --nproc-per-node 8 -m twoviews train photos/` · `twoviews train 's3://bucket/{000..999}.tar'`"
 )
 def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="Photos: a folder, .zip, .tar, .parquet or .npy, shards by URL. Or a log: .csv, .tsv, .txt, .parquet."
+            help="Photos: a folder, .zip, .tar, .parquet or .npy, shards by URL. A log: .csv, .tsv, .txt, .parquet. "
+            "A graph: a folder with a file of edges for each relation, or one such file. A text: .txt, .gz, .xz."
         ),
     ],
     settings: Settings = None,
@@ -56,10 +60,11 @@ def train(
     stop_when_ill: Annotated[bool, typer.Option(help="End the training when the doctor finds the run ill.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train an encoder on photos, or on a log of what users met, and measure it.
+    """Train an encoder on photos, a log of what users met, a graph or a text, and measure it.
 
-    Photos need no labels; where sub-folders or a table give some, they measure the result. A log has a column of
-    users and one of items, best also one of times. The same command goes on where it was stopped.
+    No labels are needed; where sub-folders or a table give some, they measure the result. A log has a column of
+    users and one of items, best also one of times. A file of edges has columns src and dst, maybe a weight. The same
+    command goes on where it was stopped.
     """
     from .api import train
 
@@ -80,29 +85,58 @@ def train(
 
 @app.command(
     epilog="**Example:** `twoviews embed runs/photos photos/ -o photos.parquet` · "
-    "`twoviews embed runs/clicks-bert4rec clicks.parquet -o users.parquet`"
+    "`twoviews embed runs/clicks-bert4rec clicks.parquet -o users.parquet` · "
+    "`twoviews embed runs/papers-metapath2vec --type author -o authors.parquet` · "
+    "`twoviews embed runs/corpus-word2vec -o vectors.bin`"
 )
 def embed(
     run: Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")],
-    data: Annotated[str, typer.Argument(help="Photos or a log; any kind that `train` takes.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="A .parquet, .npy or .safetensors file.")],
+    data: Annotated[
+        str | None,
+        typer.Argument(
+            help="Photos or a log; any kind that `train` takes. Of a graph or a text: nodes, words. Default: all."
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="A .parquet, .npy or .safetensors file; of words and nodes .txt, .bin too."),
+    ] = Path("embeddings.parquet"),
     items: Annotated[bool, typer.Option(help="Of a run on a log: one vector an item, not one a user.")] = False,
+    kind: Annotated[str | None, typer.Option("--type", help="Of a run on a graph: nodes of one type alone.")] = None,
     labels: Labels = None,
     batch_size: Annotated[int, typer.Option(help="Photos at a time.", min=1)] = 256,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write one embedding a photo, or a user. Of photos a command that was stopped goes on where it was."""
+    """Write one embedding a photo, user, node or word. Of photos a command that was stopped goes on where it was.
+
+    Nodes and words end in .txt or .bin for what reads word2vec's files, as gensim does.
+    """
     from .api import embed
 
-    written = embed(run, data, out, items=items, labels=labels, batch_size=batch_size, device=device, quiet=quiet)
+    how: dict[str, Any] = {
+        "items": items,
+        "kind": kind,
+        "labels": labels,
+        "batch_size": batch_size,
+        "device": device,
+        "quiet": quiet,
+    }
+    written = embed(run, data, out, **how)
     print(written)
 
 
-@app.command(epilog="**Example:** `twoviews evaluate runs/photos` · `twoviews evaluate runs/photos labelled/ --k 200`")
+@app.command(
+    epilog="**Example:** `twoviews evaluate runs/photos` · `twoviews evaluate runs/photos labelled/ --k 200` · "
+    "`twoviews evaluate runs/papers-metapath2vec --labels labels.author.csv` · "
+    "`twoviews evaluate runs/corpus-word2vec questions-words.txt`"
+)
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")],
-    data: Annotated[str | None, typer.Argument(help="Labelled photos, or a log. Default: the run's own data.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Argument(help="Labelled photos, a log, or tests of words. Default: the run's own data."),
+    ] = None,
     labels: Labels = None,
     k: Annotated[int | None, typer.Option(help="Neighbours that vote. Default: 20.")] = None,
     sampled: Annotated[
@@ -125,9 +159,12 @@ def evaluate(
         print_table(table)
 
 
-@app.command(epilog="**Example:** `twoviews check photos/` · `twoviews check orders.csv data.user=customer`")
+@app.command(
+    epilog="**Example:** `twoviews check photos/` · `twoviews check orders.csv data.user=customer` · "
+    "`twoviews check edges/ views.metapaths=author-paper-author`"
+)
 def check(
-    data: Annotated[str, typer.Argument(help="Photos or a log; any kind that `train` takes.")],
+    data: Annotated[str, typer.Argument(help="Photos, a log, a graph or a text; any kind that `train` takes.")],
     settings: Settings = None,
     labels: Labels = None,
     json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -194,7 +231,10 @@ def show(result: Any) -> None:
         print(f"doctor    {result.diagnosis.verdict}. {result.diagnosis.sentence}")
     print(f"encoder   {result.folder / 'encoder.safetensors'}")
     print(f"page      {result.folder / 'index.html'}")
-    if (result.folder / "items.parquet").exists():
+    if (result.folder / "entries.parquet").exists():
+        print(f"embed     twoviews embed {result.folder} -o vectors.parquet")
+        print(f"similar   twoviews similar {result.folder} NAME")
+    elif (result.folder / "items.parquet").exists():
         print(f"recommend twoviews recommend {result.folder} -k 20 -o recs.parquet")
     else:
         print(f"embed     twoviews embed {result.folder} DATA -o embeddings.parquet")

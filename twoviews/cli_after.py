@@ -65,22 +65,44 @@ def compare(
     print(compare(runs, out=out))
 
 
-@app.command(epilog="**Example:** `twoviews search runs/photos-simclr cat.jpg -k 5 --html cats.html`")
+@app.command(
+    epilog="**Example:** `twoviews search runs/photos-simclr cat.jpg -k 5 --html cats.html` · "
+    "`twoviews search runs/papers-metapath2vec authors.txt --type venue -o venues.csv`"
+)
 def search(
     run: Run,
-    query: Annotated[str, typer.Argument(help="A photo, a folder or archive of photos, or the id of an item.")],
+    query: Annotated[
+        str,
+        typer.Argument(
+            help="A photo, a folder or archive of photos, or the id of an item; a node, a word, or a file of such."
+        ),
+    ],
     k: Annotated[int, typer.Option("-k", help="How many to find.", min=1)] = 10,
-    html: Annotated[Path | None, typer.Option(help="Write a gallery there.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Of photos: write a gallery there.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Of nodes and words: a .csv or .parquet.")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Of a graph: the type of what is found.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Find the items of a run's data that look most alike to a photo, to the eye of its encoder.
+    """Find the items of a run's data that look most alike to a photo, to the eye of its encoder; or nodes, or words.
 
     The id of an item is its path in the data, or an ending of it, as `cat/0012.jpg`; a file of that name comes first.
     """
     from .after import search
+    from .build import of_tables
+    from .checkpoint import read_run
 
+    if of_tables(read_run(run)):
+        from .lookup import search as search_rows
+
+        place = out or Path("found.csv")
+        if html is not None or json:
+            raise UserError("what is found of nodes and words goes into a table: give -o FILE.csv or FILE.parquet")
+        print(search_rows(run, query, out=place, k=k, kind=kind, device=device, quiet=quiet))
+        return
+    if out is not None or kind is not None:
+        raise UserError("--out and --type are for runs on graphs and texts; photos have --html and --json")
     skipped: dict[str, str] = {}
     found = search(run, query, k=k, html=html, device=device, quiet=quiet, skipped=skipped)
     if json:
@@ -99,7 +121,10 @@ def search(
 )
 def export(
     run: Run,
-    to: Annotated[str, typer.Option(help="safetensors, torchvision, timm, onnx, torch-export or huggingface.")],
+    to: Annotated[
+        str,
+        typer.Option(help="safetensors, torchvision, timm, onnx, torch-export, huggingface; word2vec."),
+    ],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to. Default: RUN/export-FORMAT.")] = None,
     head: Annotated[bool, typer.Option(help="Add the method's projection head.")] = False,
     quiet: Quiet = False,

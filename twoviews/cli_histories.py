@@ -52,19 +52,24 @@ def as_option(setting: re.Match[str]) -> str:
     return f"--{setting[1]}{' ' if setting[2] else ''}"
 
 
-@app.command(epilog="**Example:** `twoviews similar runs/clicks-bert4rec sku-1042 -k 5 --titles items.csv`")
+@app.command(
+    epilog="**Example:** `twoviews similar runs/clicks-bert4rec sku-1042 -k 5 --titles items.csv` · "
+    "`twoviews similar runs/papers-metapath2vec author/Ann --type venue` · "
+    "`twoviews similar runs/corpus-word2vec 'king - man + woman'`"
+)
 def similar(
     run: Run,
-    item: Annotated[str, typer.Argument(help="The name of an item, as the log has it.")],
+    item: Annotated[str, typer.Argument(help="An item as the log has it; a node as TYPE/ID, id or name; a word.")],
     k: Annotated[int, typer.Option("-k", help="How many to find.", min=1)] = 10,
+    kind: Annotated[str | None, typer.Option("--type", help="Of a graph: the type of what is found.")] = None,
     titles: Titles = None,
     json: Annotated[bool, typer.Option("--json", help="Print what was found as JSON.")] = False,
     device: Device = None,
 ) -> None:
-    """Find the items most alike to one, by the cosine of their vectors."""
-    from .serve import similar
+    """Find the items, nodes or words most alike to one, by the cosine of their vectors."""
+    from .api import similar
 
-    found = similar(run, item, k=k, titles=titles, device=device)
+    found = similar(run, item, k=k, kind=kind, titles=titles, device=device)
     if json:
         import json as j
 

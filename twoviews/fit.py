@@ -12,24 +12,30 @@ import torch
 
 from . import dist
 from .build import build, describe, find_device, make_optimizer, sharded, whole
+from .calls import function
 from .checkpoint import steps
+from .data.graph import Graph
 from .data.histories import Histories
+from .data.once import taken
+from .data.text import Corpus
 from .doctor.diagnosis import Diagnosis
 from .doctor.watch import Watch
 from .errors import DataError, UserError
 from .evaluate.table import Table
+from .fit_gtn import GTNTask
 from .fit_histories import HistoryTask
 from .fit_photos import PhotoTask
+from .fit_tables import TableTask
 from .folder import free_folder, locked, open_folder, refuse_another, write_skipped
 from .log import Log, console
+from .methods.gtn import GTN
 from .recompute import lean
 from .run import Run
-from .train import train
 from .types import Method, Source
 
 
 class Task(Protocol):
-    """What of a run depends on what its items are: fit_photos.py, fit_histories.py."""
+    """What of a run depends on what its items are: fit_photos.py, fit_histories.py, fit_tables.py."""
 
     @property
     def run(self) -> Run:
@@ -43,12 +49,21 @@ class Task(Protocol):
 
     def loader(self, device: torch.device, log: Log) -> Any: ...
 
+    @property
+    def parts(self) -> str:
+        """What the larger parts of the data are."""
+        ...
+
     def lost(self) -> dict[str, str]:
-        """Larger parts of the data that cannot be read, with the reason."""
+        """Those that cannot be read, with the reason."""
         ...
 
     def begin(self, method: Method, log: Log) -> None:
         """Set the weights that start from the data."""
+        ...
+
+    def learn(self, method: Method, loader: Any, optimizer: torch.optim.Optimizer, **how: Any) -> int:
+        """Train, with what `train` takes beside the run's own settings."""
         ...
 
     def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
@@ -86,8 +101,14 @@ class Result:
 
 
 def open_task(run: Run) -> Task:
-    source = run.data()
-    return HistoryTask(run, source) if isinstance(source, Histories) else PhotoTask(run, source)
+    source = taken(run.data)
+    if isinstance(source, Histories):
+        return HistoryTask(run, source)
+    if isinstance(source, Graph) and function(run.method) is GTN:
+        return GTNTask(run, source)
+    if isinstance(source, Graph | Corpus):
+        return TableTask(run, source)
+    return PhotoTask(run, source)
 
 
 def fit(
@@ -142,7 +163,7 @@ def fit(
             with closing(Log(folder if leads else None, early.quiet, run.loggers)) as log:
                 lost = task.lost()
                 if lost:
-                    log.say(f"{len(lost):,} shards could not be read whole; see skipped.csv there")
+                    log.say(f"{len(lost):,} {task.parts} could not be read whole; see skipped.csv there")
                 if broken := len(loader.skipped.keys() - lost):
                     log.say(f"{broken:,} of {len(source):,} items could not be read; see skipped.csv there")
                 doctor = Watch(folder, log.say, stop_when_ill)
@@ -159,18 +180,11 @@ def fit(
 
                 log.listeners += [doctor.see] if leads else []
                 try:
-                    train(
+                    task.learn(
                         method,
                         loader,
                         optimizer,
-                        run.schedule,
-                        epochs=run.epochs,
                         device=where,
-                        precision=run.precision,
-                        clip=run.clip,
-                        micro_batch=run.micro_batch,
-                        recompute=run.recompute,
-                        seed=run.seed,
                         folder=folder,
                         log=log,
                         every_epoch=task.watch(method, folder, where),

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from . import dist
-from .build import untrained, whole
+from .build import learn, untrained, whole
 from .calls import describe, knobs
 from .checkpoint import fill, read_run, save_encoder, save_weights, weights, writing
 from .data.cloze import Ask, Cloze, Following
@@ -50,6 +50,8 @@ ASKED = 10_000  # users whose next item is asked for at each validation
 
 class HistoryTask:
     """A run on histories, as `fit` sees it."""
+
+    parts = "files"
 
     def __init__(self, run: Run, source: Histories):
         self.log = source
@@ -90,6 +92,9 @@ class HistoryTask:
             vectors = described_vectors(init, self.source.vocabulary, encoder.dim, item, self.run.seed)
         with torch.no_grad():
             encoder.items.weight[FIRST:] = torch.from_numpy(vectors)
+
+    def learn(self, method: Method, loader: Any, optimizer: torch.optim.Optimizer, **how: Any) -> int:
+        return learn(self.run, method, loader, optimizer, **how)
 
     def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
         """Asks for the validation items every `run.watch` epochs, and keeps the weights that answered best."""

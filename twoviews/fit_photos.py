@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from . import dist
-from .build import make_loader, readers, sources, untrained, whole
+from .build import learn, make_loader, readers, sources, untrained, whole
 from .checkpoint import save_encoder
 from .data.loader import Loader
 from .data.stream import described, notes_of
@@ -36,6 +36,8 @@ CHECKUPS = {4**i for i in range(10)}  # epochs after which the doctor looks clos
 class PhotoTask:
     """A run on photos, as `fit` sees it."""
 
+    parts = "shards"
+
     def __init__(self, run: Run, source: Source):
         self.source, self.test = sources(run, source)
         self.run = run.resolved(self.source)
@@ -55,6 +57,9 @@ class PhotoTask:
         """Weights that start from the data: none."""
         if self.run.start is not None:
             raise UserError("start=RUN goes on with a run on histories; photos have encoder.pretrained")
+
+    def learn(self, method: Method, loader: Any, optimizer: torch.optim.Optimizer, **how: Any) -> int:
+        return learn(self.run, method, loader, optimizer, **how)
 
     def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
         return watch(self.run, method, self.seen, self.test, device)

@@ -17,7 +17,9 @@ from torch import nn
 
 from . import calls
 from .data.cloze import HISTORY_VIEWS
+from .data.sentences import TEXT_VIEWS
 from .data.views import PHOTO_VIEWS, center, two_crops
+from .data.walks import GRAPH_VIEWS
 from .encoders import encoder_factory
 from .errors import UserError, unknown
 from .methods import METHODS
@@ -35,7 +37,7 @@ def lookup(what: str, table: Mapping[str, Callable]) -> Callable[[str], Callable
     return find
 
 
-VIEWS = PHOTO_VIEWS | HISTORY_VIEWS
+VIEWS = PHOTO_VIEWS | HISTORY_VIEWS | GRAPH_VIEWS | TEXT_VIEWS
 CHOICES = {  # part -> how a name on the command line chooses it
     "method": lookup("method", METHODS),
     "encoder": encoder_factory,
@@ -43,8 +45,7 @@ CHOICES = {  # part -> how a name on the command line chooses it
     "optimizer": lookup("optimizer", OPTIMIZERS),
     "schedule": lookup("schedule", SCHEDULES),
 }
-
-
+READS = {"channels": "photos", "catalogue": "histories", "rows": "nodes or words"}  # what only the data knows
 CALLS = {"data", "test", "views", "test_view", "encoder", "method", "optimizer", "schedule"}
 
 
@@ -155,15 +156,16 @@ class Run:
         return replace(self, **changes)
 
     def resolved(self, source: Source) -> Run:
-        """The run with what only the data knows: `channels` or `catalogue` of the encoder, `classes` and `items` of
-        the method. Raises UserError where the encoder reads something else than the data holds.
+        """The run with what only the data knows: `channels`, `catalogue` or `rows` of the encoder, `classes` and
+        `items` of the method. Raises UserError where the encoder reads something else than the data holds.
         """
         run = self
-        for known in ("channels", "catalogue"):
+        for known in READS:
             if calls.accepts(run.encoder, known):
                 if not hasattr(source, known):
-                    reads, holds = ("photos", "histories") if known == "channels" else ("histories", "photos")
-                    raise UserError(f"encoder={calls.name(run.encoder)} reads {reads}, and {source.name} holds {holds}")
+                    held = next((what for name, what in READS.items() if hasattr(source, name)), "something else")
+                    encoder = calls.name(run.encoder)
+                    raise UserError(f"encoder={encoder} reads {READS[known]}, and {source.name} holds {held}")
                 run = replace(run, encoder=partial(run.encoder, **{known: getattr(source, known)}))
         if calls.accepts(run.method, "classes"):
             if source.classes is None:

@@ -106,7 +106,7 @@ def train(
     due = time.monotonic() + CHECKPOINT_SECONDS
     meter = Meter(device, log, step, total)
     memory = kept() if device.type == "cpu" else nullcontext()
-    with memory, _signals() as caught, log.progress("training", total, step) as bar, ExitStack() as done:
+    with memory, signals() as caught, log.progress("training", total, step) as bar, ExitStack() as done:
         while step < total:
             stream = meter.timed(batches.epoch(step // batches.steps, start=step % batches.steps))
             done.callback(stream.close)  # on an error too, whose traceback would keep the readers alive
@@ -264,7 +264,7 @@ def _norm(tensors: list[torch.Tensor] | tuple[torch.Tensor, ...]) -> torch.Tenso
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
+def signals() -> Iterator[list[int]]:
     """The signals that ask to stop, noted instead of raised; a second Ctrl-C stops at once."""
     caught: list[int] = []
 

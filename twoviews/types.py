@@ -57,13 +57,17 @@ class Tokens:
 
 
 class Stream(Protocol):
-    """Sequences that are made when they are asked for and never kept: two views are a token and what stands near it.
+    """Sequences that are made when they are asked for and never kept: two views are a token and what stands near it."""
 
-    items: tokens an epoch, about.  blocks: parts that an epoch comes in.
-    """
+    @property
+    def items(self) -> int:
+        """Tokens an epoch, about."""
+        ...
 
-    items: int
-    blocks: int
+    @property
+    def blocks(self) -> int:
+        """Parts that an epoch comes in."""
+        ...
 
     def block(self, epoch: int, index: int) -> Tokens:
         """Part `index` of an epoch: always the same, whoever asks and in whatever order. Threads may ask at once."""

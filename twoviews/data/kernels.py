@@ -11,10 +11,10 @@ are unsigned, else each would be checked for counting from the end.
 """
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit
+
+from ..compiled import compiled
 
 STRIP = 1024  # pixels that go through all colour ops together: three channels of them fill half of an L1 cache
 ROWS = 32  # new rows that are resampled together
@@ -24,12 +24,7 @@ SIXTH = np.float32(1 / 6)
 RED, GREEN, BLUE = np.float32(0.2989), np.float32(0.587), np.float32(0.114)
 
 
-def _compiled(function: Any) -> Any:
-    options: dict[str, Any] = {"nogil": True, "fastmath": True, "error_model": "numpy"}
-    try:
-        return njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that machine code could be kept in
-        return njit(**options)(function)
+_compiled = compiled(fastmath=True, error_model="numpy")
 
 
 @_compiled

@@ -1,19 +1,11 @@
 """The passes over a large log, compiled: a counting sort by user, then each user by time."""
 
-from typing import Any
-
 import numpy as np
-from numba import njit
+
+from ..compiled import compiled
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # there is no folder that machine code could be kept in
-        return njit(nogil=True)(function)
-
-
-@_compiled
+@compiled()
 def place(users, items, times, ends, out, when):
     """Put some events behind those that their users have so far. ends: (N,) where each user's next event goes."""
     for i in range(len(users)):
@@ -24,7 +16,7 @@ def place(users, items, times, ends, out, when):
             when[at] = times[i]
 
 
-@_compiled
+@compiled()
 def settle(starts, items, times, catalogue):
     """Sort each user's events by time, keep one of those with the same item and time, and close up; all in place.
 

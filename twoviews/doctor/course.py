@@ -66,6 +66,11 @@ class Course:
     def of_histories(self) -> bool:
         return "catalogue" in self.about["data"]
 
+    @property
+    def of_tables(self) -> bool:
+        """Of a graph or a text."""
+        return "rows" in self.about["data"]
+
     def number(self, name: str, part: str = "method") -> float | None:
         """A setting of the run; None where it was not given or is no number."""
         value = self.about["run"][part].get(name)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from statistics import median
 
 from . import history_rules as of_histories
+from . import table_rules as of_tables
 from .course import Course
 from .diagnosis import Diagnosis, Finding
 
@@ -272,12 +273,15 @@ OF_HISTORIES: tuple[tuple[Rule, ...], ...] = (  # causes, what is told where the
     of_histories.WORSE,
     (*of_histories.BESIDE, starved),
 )
+OF_TABLES: tuple[tuple[Rule, ...], ...] = (of_tables.CAUSES, of_tables.WORSE, of_tables.BESIDE)
 
 
 def diagnose(course: Course) -> Diagnosis:
     """The verdict on a run: the first cause that is found, and beside it what has nothing to do with it."""
-    causes, worse, beside = OF_HISTORIES if course.of_histories else (CAUSES, (), BESIDE)
-    cause = diverged(course)
+    causes, worse, beside = (
+        OF_HISTORIES if course.of_histories else OF_TABLES if course.of_tables else (CAUSES, (), BESIDE)
+    )
+    cause = of_tables.diverged(course) if course.of_tables else diverged(course)
     if cause is None and not too_early(course):
         cause = next((f for rule in causes if (f := rule(course))), None)
         beside = beside if cause else (*worse, *beside)
@@ -287,11 +291,15 @@ def diagnose(course: Course) -> Diagnosis:
 
 
 def too_early(c: Course) -> bool:
+    if c.of_tables:  # which may be of few steps, and are looked at when they have been taken
+        return not c.checkup.get("vectors")
     return len(c.looks) < LOOKS or c.step < STEPS
 
 
 def well(c: Course) -> str:
     """What is said of a run in which nothing was found."""
+    if c.of_tables:
+        return of_tables.well(c)
     if too_early(c):
         return f"Too early to say after {c.step} steps; {STEPS} are needed, and {LOOKS} looks at the embeddings."
     if c.of_histories:

@@ -12,9 +12,11 @@ from functools import partial
 from torch import nn
 
 from ..errors import unknown
+from .relational import Relational
 from .resnet import resnet18, resnet34, resnet50, resnet101
 from .sequence import bert, causal
 from .small import small
+from .table import table
 from .timm import timm_encoder
 
 PHOTO_ENCODERS: dict[str, Callable[..., nn.Module]] = {
@@ -28,7 +30,11 @@ HISTORY_ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "bert": bert,
     "causal": causal,
 }
-ENCODERS = PHOTO_ENCODERS | HISTORY_ENCODERS
+GRAPH_ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "table": table,
+    "relational": Relational,
+}
+ENCODERS = PHOTO_ENCODERS | HISTORY_ENCODERS | GRAPH_ENCODERS
 
 
 def encoder_factory(name: str) -> Callable[..., nn.Module]:

@@ -3,6 +3,10 @@
 X.parquet      columns key, label and class where there are labels, embedding: fixed_size_list<float32>
 X.npy          float32 (N, D); X.npy.keys.csv beside it has a line of key, label, class for each row
 X.safetensors  h float32 (N, D), labels int64 (N,) with -1 for none; X.safetensors.keys.csv beside it
+X.txt, X.vec   word2vec's text: a line of N and D, then one of key and numbers a row; white space in a key becomes _
+X.bin          word2vec's binary form of the same, numbers as float32
+
+gensim reads the last two: KeyedVectors.load_word2vec_format("X.bin", binary=True).
 """
 
 from __future__ import annotations
@@ -10,10 +14,12 @@ from __future__ import annotations
 import codecs
 import csv
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,11 +29,23 @@ from ..checkpoint import writing
 from ..errors import UserError
 from ..types import Features
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 Writer = Callable[[Path, tuple[int, int], Iterable[Features]], None]  # path, shape of h, its rows in parts
+LINES = 4096  # of word2vec's text made at once
+
+
+@dataclass
+class Entered(Features):
+    """Features with columns of their own beside h, in the place of key, label and class."""
+
+    columns: dict[str, pa.Array] = field(default_factory=dict)
 
 
 def save_embeddings(path: str | Path, features: Features) -> None:
-    """Write features.h with keys and labels to a .parquet, .npy or .safetensors file.
+    """Write features.h with keys and labels to a .parquet, .npy or .safetensors file, with keys alone to a .txt, .vec
+    or .bin file.
 
     Raises UserError on another ending, a full disk or a place that cannot be written.
     """
@@ -40,11 +58,12 @@ def save_embeddings(path: str | Path, features: Features) -> None:
 
 def writer(path: Path) -> Writer:
     """What writes such a file. Raises UserError when the ending names no format or the path is a folder."""
-    if path.suffix not in WRITERS:
-        raise UserError(f"embeddings cannot be written as '{path.name}': end the name in {' or '.join(WRITERS)}")
+    known = WRITERS | WORD2VEC
+    if path.suffix not in known:
+        raise UserError(f"embeddings cannot be written as '{path.name}': end the name in {' or '.join(known)}")
     if path.is_dir():
         raise UserError(f"{path} is a folder: give the name of a file")
-    return WRITERS[path.suffix]
+    return known[path.suffix]
 
 
 @contextmanager
@@ -72,6 +91,8 @@ def _parquet(path: Path, shape: tuple[int, int], parts: Iterable[Features]) -> N
             columns: dict[str, Any] = {"key": pa.array(part.keys, pa.string())}
             for name, values in _labels(part).items():
                 columns[name] = pa.array(values, pa.int64() if name == "label" else pa.string())
+            if isinstance(part, Entered):
+                columns = dict(part.columns)
             flat = pa.array(_rows(part).reshape(-1))
             columns["embedding"] = pa.FixedSizeListArray.from_arrays(flat, shape[1])
             table = pa.table(columns)
@@ -97,12 +118,44 @@ def _safetensors(path: Path, shape: tuple[int, int], parts: Iterable[Features]) 
         f.write(save(tensors))
 
 
+def as_word(key: str) -> str:
+    """A key as word2vec's files can hold it: a blank ends a word there."""
+    return re.sub(r"\s", "_", key) or "_"
+
+
+def _text(path: Path, shape: tuple[int, int], parts: Iterable[Features]) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    with whole(path) as f:
+        f.write(f"{shape[0]} {shape[1]}\n".encode())
+        for part in parts:
+            for begin in range(0, len(part), LINES):
+                some = slice(begin, begin + LINES)
+                numbers = pa.array(_float32(part.h[some]).reshape(-1))
+                cells = numbers.cast(pa.string())  # the shortest that reads as the same number
+                ends: Any = pa.array(np.arange(0, len(cells) + 1, shape[1]), pa.int32())
+                rows: Any = pc.binary_join(pa.ListArray.from_arrays(ends, cells), " ")
+                lines = zip(map(as_word, part.keys[some]), rows.to_pylist(), strict=True)
+                f.write("".join(f"{word} {row}\n" for word, row in lines).encode())
+
+
+def _binary(path: Path, shape: tuple[int, int], parts: Iterable[Features]) -> None:
+    with whole(path) as f:
+        f.write(f"{shape[0]} {shape[1]}\n".encode())
+        for part in parts:
+            for key, row in zip(part.keys, _rows(part), strict=True):
+                f.write(as_word(key).encode() + b" " + row.tobytes() + b"\n")
+
+
 def _with_keys(path: Path, parts: Iterable[Features]) -> Iterator[Features]:
     """The parts as they are; on the way a line for each row goes to PATH.keys.csv."""
     with whole(path.with_name(path.name + ".keys.csv")) as f:
         line = csv.writer(codecs.getwriter("utf-8")(f), lineterminator="\n").writerow
         for number, part in enumerate(parts):
             columns = {"key": part.keys, **_labels(part)}
+            if isinstance(part, Entered):
+                columns = {name: column.to_pylist() for name, column in part.columns.items()}
             if number == 0:
                 line(columns)
             for cells in zip(*columns.values(), strict=True):
@@ -120,7 +173,12 @@ def _labels(part: Features) -> dict[str, list]:
 
 
 def _rows(part: Features) -> np.ndarray:
-    return np.ascontiguousarray(part.h.float().cpu().numpy(), "<f4")
+    return _float32(part.h)
+
+
+def _float32(h: torch.Tensor) -> np.ndarray:
+    return np.ascontiguousarray(h.float().cpu().numpy(), "<f4")
 
 
 WRITERS: dict[str, Writer] = {".parquet": _parquet, ".npy": _npy, ".safetensors": _safetensors}
+WORD2VEC: dict[str, Writer] = {".txt": _text, ".vec": _text, ".bin": _binary}

@@ -4,12 +4,19 @@ from collections.abc import Callable
 
 from ..types import Method
 from .bert4rec import BERT4Rec
+from .deepwalk import deepwalk
 from .directclr import DirectCLR
+from .gtn import GTN
 from .instdisc import InstDisc
+from .line import LINE
+from .metapath2vec import metapath2vec
 from .moco import MoCo, end_to_end, moco_v1
+from .node2vec import node2vec
+from .prone import ProNE
 from .sasrec import SASRec
 from .simclr import SimCLR
 from .supervised import Supervised
+from .word2vec import SkipGram
 
 PAIRS: dict[str, Callable[..., Method]] = {  # two embeddings of one item
     "simclr": SimCLR,
@@ -24,4 +31,12 @@ BLANKS: dict[str, Callable[..., Method]] = {  # a sequence with holes, and whole
     "bert4rec": BERT4Rec,
     "sasrec": SASRec,
 }
-METHODS = PAIRS | BLANKS
+TABLES: dict[str, Callable[..., Method]] = {  # a vector for each node or word
+    "word2vec": SkipGram,
+    "deepwalk": deepwalk,
+    "node2vec": node2vec,
+    "metapath2vec": metapath2vec,
+    "line": LINE,
+    "prone": ProNE,
+}
+METHODS = PAIRS | BLANKS | TABLES | {"gtn": GTN}

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from ..run import Run
 from .auto import auto
 from .cifar10 import cifar10_moco, cifar10_simclr
+from .graphs import deepwalk, gtn, line, metapath2vec, node2vec, prone
 from .histories import bert4rec, bert4rec_paper, sasrec
+from .text import word2vec
 
 RECIPES: dict[str, Callable[..., Run]] = {
     "auto": auto,
@@ -14,4 +16,11 @@ RECIPES: dict[str, Callable[..., Run]] = {
     "bert4rec": bert4rec,
     "bert4rec_paper": bert4rec_paper,
     "sasrec": sasrec,
+    "metapath2vec": metapath2vec,
+    "deepwalk": deepwalk,
+    "node2vec": node2vec,
+    "line": line,
+    "prone": prone,
+    "gtn": gtn,
+    "word2vec": word2vec,
 }

@@ -19,6 +19,7 @@ from ..calls import change
 from ..data.cloze import ask, cloze, following
 from ..data.histories import Histories
 from ..data.logs import histories
+from ..data.once import kept
 from ..data.splits import divided
 from ..encoders.sequence import bert, causal
 from ..methods.bert4rec import BERT4Rec
@@ -62,7 +63,7 @@ def bert4rec_paper(data: Any, *, read: Mapping[str, Any] | None = None, steps: i
     Long histories have the settings of ML-1M, short ones those of Beauty. https://github.com/FeiSun/BERT4Rec
     """
     source = reading(data, {"split": "leave-one-out-paper", **(read or {})})
-    train = divided(source()).train
+    train = divided(kept(source)).train
     short = float(train.lengths.mean()) < 50
     length, dropout = (50, 0.5) if short else (200, 0.2)
     share, most, slide = (0.6, 30, 0.1) if short else (0.2, 40, 0.5)
@@ -94,7 +95,7 @@ def reading(data: Any, read: Mapping[str, Any] | None) -> partial:
 def seen(data: Any, read: Mapping[str, Any] | None) -> tuple[partial, Histories, int]:
     """How the log is read, its training part, and the length of rows: of nineteen of twenty histories, at most 200."""
     source = reading(data, read)
-    train = divided(source()).train
+    train = divided(kept(source)).train
     most = float(np.quantile(train.lengths, 0.95))
     return source, train, next((n for n in LENGTHS if n >= most), LENGTHS[-1])
 

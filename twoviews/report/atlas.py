@@ -80,7 +80,7 @@ SCRIPT = """
     button.onclick = () => press(buttons.map((b, j) => (b.getAttribute('aria-pressed') == 'true') != (i == j)));
     button.ondblclick = () => {
       const alone = buttons.every((b, j) => (b.getAttribute('aria-pressed') == 'true') == (i == j));
-      press(buttons.map((b, j) => alone || i == j));
+      press(buttons.map((b, j) => (alone && b.parentNode == button.parentNode) || i == j));
     };
   });
 })();

@@ -37,6 +37,7 @@ PANELS = (
     Panel("Pairs matched", {"matched": ("rows whose positive beats all negatives", OURS, "solid")}, ".0%"),
     Panel("kNN on the test items", {"knn": ("kNN", OURS, "solid")}, ".0%"),
     Panel("Validation", {"ndcg": ("NDCG@10", OURS, "solid"), "recall": ("Recall@10", BESIDE, "solid")}, ".1%"),
+    Panel("Held-out links", {"links": ("AUC", OURS, "solid")}, ".1%"),
     Panel("Learning rate", {"lr": ("learning rate", OURS, "solid")}, "~g"),
     Panel("Items a second", {"items_per_second": ("items a second", OURS, "solid")}),
     Panel("Waiting for data", {"data_wait": ("share of the time", OURS, "solid")}, ".0%"),

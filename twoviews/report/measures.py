@@ -85,8 +85,13 @@ def grid(columns: list[str], rows: Mapping[str, Mapping[str, str]], ours: str = 
     return f'<div class="wide" role="region" aria-label="a table" tabindex="0">{table}</div>'
 
 
-def cell(score: Score | None, mark: str = "", *, most: float = 1.0, places: int = 1) -> str:
-    """A figure, its interval and both as a bar; `mark` is a word to set behind it, `most` the length of the bar."""
+def cell(
+    score: Score | None, mark: str = "", *, most: float = 1.0, places: int = 1, written: tuple[str, str] | None = None
+) -> str:
+    """A figure, its interval and both as a bar; `mark` is a word to set behind it, `most` the length of the bar.
+
+    written: the figure and its interval in words, where they are no per cent.
+    """
     if score is None:
         return '<span class="dim">not measured</span>'
     if not all(math.isfinite(x) for x in (score.value, score.low, score.high)):
@@ -94,11 +99,12 @@ def cell(score: Score | None, mark: str = "", *, most: float = 1.0, places: int 
     low, high, value = (round(100 * min(1.0, max(0.0, x / most)), 2) for x in (score.low, score.high, score.value))
     whisker = f"M{low} 5H{high}M{low} 1.5V8.5M{high} 1.5V8.5" if score.low < score.high else ""
     unit = score.detail.get("unit")
-    figure = f"{score.value:.2f} {escape(str(unit))}" if unit else f"{100 * score.value:.{places}f} %"
-    interval = f"<small>[{100 * score.low:.{places}f}, {100 * score.high:.{places}f}]</small>"
+    figure = f"{score.value:.2f} {unit}" if unit else f"{100 * score.value:.{places}f} %"
+    interval = f"[{100 * score.low:.{places}f}, {100 * score.high:.{places}f}]"
+    figure, interval = written or (figure, "" if unit or score.detail.get("brief") else interval)
     return (
-        f"<b>{figure}</b> {f'<i>{escape(mark)}</i> ' if mark else ''}"
-        f"{'' if unit or score.detail.get('brief') else interval}"
+        f"<b>{escape(figure)}</b> {f'<i>{escape(mark)}</i> ' if mark else ''}"
+        f"{f'<small>{escape(interval)}</small>' if interval else ''}"
         '<svg class="bar" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">'
         f'<rect class="track" width="100" height="10" rx="1"/><rect class="value" width="{value}" height="10" rx="1"/>'
         f'<path d="{whisker}"/></svg>'

@@ -78,11 +78,11 @@ def shown(items: Items) -> Items | str:
     return f"Nothing to lay out: {items.infinite:,} of {len(items) + items.infinite:,} embeddings are not finite."
 
 
-def head(record: Record, method: Method) -> str:
-    """Title, what was trained for how long, and the verdict."""
+def head(record: Record, method: Method, amount: str = "") -> str:
+    """Title, what was trained for how long, and the verdict. amount: of data, where it is not in run.json."""
     run, steps = record.about["run"], [line["step"] for line in record.metrics]
     data = record.about["data"]
-    amount = f"{data.get('items', 0):,} items"
+    amount = amount or f"{data.get('items', 0):,} items"
     if "catalogue" in data:
         amount = f"{data['events']:,} events of {data['items']:,} users and {data['catalogue']:,} items"
     encoder = f"{called(run, 'encoder')} encoder"

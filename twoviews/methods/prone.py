@@ -1,0 +1,146 @@
+"""ProNE: vectors of nodes from two sparse products and no walk, in seconds. The floor that trained vectors must beat.
+
+    r_ij = log p_ij - log n_j  on edges, 0 elsewhere;   p_ij = w_ij / sum_k w_ik;   n_j ~ (sum_i p_ij) ^ alpha
+    F    = unit rows of U S^1/2,  U S V' = the largest singular values of r        (randomised; Halko et al. 2011)
+    G    = exp(-theta (1/2 (L - mu)^2 - 1)) F,  L = 1 - D^-1 (1 + A)               (a Chebyshev series of `step` terms)
+    out  = unit rows of U S^1/2,  U S V' = (1 + A) (F - G)
+
+Zhang et al. 2019, "ProNE: Fast and Scalable Network Representation Learning", IJCAI; and the authors' code, from which
+the last line is. That code subtracts log(w_ij n_j), so that the weights cancel; here it is the paper's n_j.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import DataError, UserError
+from ..types import Batch, Method, Out
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix, spmatrix
+
+MORE, ROUNDS = 10, 5  # columns beyond those kept, and powers, of the randomised factorisation: as in the authors' code
+BLOCK = 2**14  # rows that are squared at once
+
+
+class ProNE(Method):
+    """encoder: with `weight` (V, D), as Table.  step, mu, theta: terms, centre and width of the filter."""
+
+    def __init__(
+        self, encoder: nn.Module, alpha: float = 0.75, step: int = 10, mu: float = 0.2, theta: float = 0.5
+    ) -> None:
+        super().__init__()
+        if step < 2:
+            raise UserError(f"the filter of ProNE needs two terms or more, got step={step}")
+        self.encoder = encoder
+        self.alpha, self.step, self.mu, self.theta = alpha, step, mu, theta
+
+    def forward(self, batch: Batch) -> Out:
+        raise UserError("ProNE is solved, not trained step by step: call solve(adjacency)")
+
+    @torch.no_grad()
+    def solve(self, adjacency: spmatrix, seed: int = 0) -> None:
+        """Fill encoder.weight; a node without an edge keeps its vector.
+
+        adjacency: (V, V) weights of the edges, taken in both directions; those from a node to itself do not count.
+        Raises UserError where it is not of the table's rows or has a weight below 0, DataError where it has no edge.
+        """
+        weight: torch.Tensor = self.encoder.weight  # type: ignore[assignment]
+        rows, width = weight.shape
+        if adjacency.shape != (rows, rows):
+            raise UserError(f"the table has {rows:,} rows, so its graph is {rows} x {rows}, got {adjacency.shape}")
+        a = _both_ways(adjacency)
+        if not a.nnz:
+            raise DataError("the graph has no edge between two nodes: there is nothing to factorise")
+        joined = np.flatnonzero(np.diff(a.indptr))
+        a = a[joined][:, joined]
+        found = factorised(log_ratio(a, self.alpha), width, seed)
+        found = propagated(a, found, self.step, self.mu, self.theta)
+        at = torch.from_numpy(joined).to(weight.device)
+        weight[at, : found.shape[1]] = torch.from_numpy(found).to(weight)
+        weight[at, found.shape[1] :] = 0  # fewer nodes than columns
+
+
+def log_ratio(a: csr_matrix, alpha: float) -> csr_matrix:
+    """(V, V) weights, no row empty -> r as above, on the same edges."""
+    sources = np.repeat(np.arange(a.shape[0]), np.diff(a.indptr))
+    p = a.data / np.bincount(sources, a.data)[sources]
+    noise = np.bincount(a.indices, p, a.shape[1]) ** alpha
+    ratio = np.log(p) - np.log(noise / noise.sum())[a.indices]
+    return type(a)((ratio.astype(a.dtype), a.indices, a.indptr), a.shape)
+
+
+def factorised(matrix: csr_matrix, width: int, seed: int) -> np.ndarray:
+    """(V, V) -> (V, min(D, V)): unit rows of U S^1/2."""
+    rows = matrix.shape[0]
+    back = matrix.T.tocsr()
+    more = min(width + MORE, rows)
+    q = matrix @ np.random.default_rng(seed).standard_normal((rows, more), dtype=matrix.dtype)
+    for _ in range(ROUNDS):
+        q = matrix @ _orthonormal(back @ _orthonormal(q))
+    q = _orthonormal(q)
+    s, v = _singular(back @ q)
+    return _unit((q @ v[:, :width]) * np.sqrt(s[:width]))
+
+
+def propagated(a: csr_matrix, f: np.ndarray, step: int, mu: float, theta: float) -> np.ndarray:
+    """The vectors F (V, D) through the filter, and as unit rows of U S^1/2 again."""
+    from scipy.sparse import diags, identity
+    from scipy.special import iv
+
+    one = identity(a.shape[0], a.dtype, "csr")
+    looped = a + one
+    degree = np.asarray(looped.sum(axis=1), a.dtype).ravel()
+    m = (one * np.float32(1 - mu) - diags(1 / degree) @ looped).tocsr()  # L - mu
+    last, now = f, 0.5 * (m @ (m @ f)) - f  # Chebyshev polynomials of m^2 / 2 - 1
+    terms = [(-1) ** i * (1 + (i > 0)) * float(iv(i, theta)) for i in range(step)]
+    smooth = terms[0] * last + terms[1] * now
+    for i in range(2, step):
+        last, now = now, m @ (m @ now) - 2 * now - last
+        smooth += terms[i] * now
+    x = looped @ (f - smooth)
+    s, v = _singular(x)
+    return _unit(x @ (v * _inverse(s) ** 0.5))
+
+
+def _singular(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(V, D) -> the singular values (D,), largest first, and V (D, D) of x = U S V', from the products of columns."""
+    squares = np.zeros((x.shape[1], x.shape[1]))
+    for start in range(0, len(x), BLOCK):
+        block = x[start : start + BLOCK].astype(np.float64)
+        squares += block.T @ block
+    squares, v = np.linalg.eigh(squares)
+    return np.sqrt(np.maximum(squares[::-1], 0)).astype(x.dtype), v[:, ::-1].astype(x.dtype)
+
+
+def _inverse(s: np.ndarray) -> np.ndarray:
+    """1 / s, and 0 where the numbers in x hold nothing but rounding."""
+    least = 1e-6 * s[0]
+    return np.where(s > least, 1 / np.maximum(s, least), 0).astype(s.dtype)
+
+
+def _orthonormal(x: np.ndarray) -> np.ndarray:
+    """(V, D) -> U: a basis of what the columns span."""
+    s, v = _singular(x)
+    return x @ (v * _inverse(s))
+
+
+def _both_ways(adjacency: spmatrix) -> csr_matrix:
+    from scipy.sparse import csr_matrix, diags
+
+    a = csr_matrix(adjacency, dtype=np.float32)
+    if a.nnz and a.data.min() < 0:
+        raise UserError(f"edges weigh 0 or more, got {a.data.min():g}")
+    a = a.maximum(a.T).tocsr()
+    a = (a - diags(a.diagonal())).tocsr()
+    a.eliminate_zeros()
+    a.sort_indices()
+    return a
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
