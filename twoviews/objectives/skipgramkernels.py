@@ -27,6 +27,7 @@ SAMPLED = 64  # the loss is read at every so many chunks
 AT_ONCE = 4  # rows that a loop of vectors reads together
 AHEAD = 6  # rows between one that is copied and one that is asked for
 FAR = 30.0  # beyond it a score counts as this large
+FARTHEST = 1.0  # that a chunk moves a row: hubs that stand in it often would run away
 fast = compiled(fastmath=True, error_model="numpy")  # without which a division stands in the way of vectors
 
 
@@ -454,16 +455,23 @@ def _read(table, left, width, rows, out):
 
 @fast
 def _add(table, left, width, rows, found):
-    """table[rows[i], left : left + width] += found[i, :width], one row after the other."""
+    """table[rows[i], left : left + width] += found[i, :width], one row after the other, none by more than FARTHEST."""
     target, source = table.reshape(table.size), found.reshape(found.size)
     across, wide, whole = np.int64(table.shape[1]), found.shape[1], width // LANES * LANES
-    one = splat(found.dtype.type(1))
+    t, nothing = found.dtype.type, splat(found.dtype.type(0))
     for i in range(len(rows)):
         a, b = rows[i] * across + left, i * wide
+        squares = nothing
+        for k in range(0, wide, LANES):
+            v = load(source, b + k)
+            squares = fma(v, v, squares)
+        length = np.sqrt(total(squares))
+        part = t(1) if length <= t(FARTHEST) else t(FARTHEST) / length
+        scale = splat(part)
         for k in range(0, whole, LANES):
-            store(target, a + k, fma(one, load(source, b + k), load(target, a + k)))
+            store(target, a + k, fma(scale, load(source, b + k), load(target, a + k)))
         for k in range(whole, width):
-            target[a + k] += source[b + k]
+            target[a + k] += part * source[b + k]
 
 
 @fast

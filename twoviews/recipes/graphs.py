@@ -116,7 +116,7 @@ def shared(source: partial, g: Graph, length: int, tokens: int) -> dict[str, Any
     return {
         "data": source,
         "encoder": partial(table, dim=128),
-        "optimizer": partial(sgd, lr=0.05, momentum=0.0, weight_decay=0.0),
+        "optimizer": partial(sgd, lr=0.025, momentum=0.0, weight_decay=0.0),
         "schedule": partial(linear),
         "epochs": int(np.clip(tokens // max(len(g) * length, 1), 1, 100)),
         "batch_size": BLOCK,
