@@ -33,6 +33,8 @@ ROWS = [
         "ablate",
         "cli_after",
         "cli_histories",
+        "cli_graphs",
+        "partitioned",
         "api",
         "cli",
         "__main__",

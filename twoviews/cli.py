@@ -302,4 +302,4 @@ def fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-from . import cli_after, cli_histories  # noqa: E402, F401  their commands belong to `app`
+from . import cli_after, cli_graphs, cli_histories  # noqa: E402, F401  their commands belong to `app`

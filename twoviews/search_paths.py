@@ -24,7 +24,7 @@ from .optim import linear
 from .types import Stream, Tokens
 
 DIM, LR, BLOCK = 64, 0.05, 2**14
-TOKENS = 1_000_000  # of a short run in the first round
+TOKENS = 2_000_000  # of a short run in the first round
 JUDGES = 5_000  # links that judge
 
 

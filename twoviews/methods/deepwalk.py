@@ -17,7 +17,7 @@ def deepwalk(
     window: int = 10,
     shrink: bool = True,
     negatives: int = 5,
-    shared: int = 32,
+    shared: int = 128,
     loss: str = "sgns",
 ) -> SkipGram:
     """Skip-gram on `walks`; the paper takes 80 walks of 40 nodes from every node, and 128 dimensions."""

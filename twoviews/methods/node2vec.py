@@ -17,7 +17,7 @@ def node2vec(
     window: int = 10,
     shrink: bool = True,
     negatives: int = 5,
-    shared: int = 32,
+    shared: int = 128,
     loss: str = "sgns",
 ) -> SkipGram:
     """Skip-gram on `node2vec_walks`; the paper takes 10 walks of 80 nodes from every node, and 128 dimensions."""
