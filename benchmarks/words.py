@@ -18,7 +18,6 @@ import ast
 import json
 import lzma
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -50,7 +49,9 @@ class Clock:
 
 
 def peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Of this process alone: getrusage's peak is inherited from the one that started it. Linux."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def ours(path: str, dim: int, epochs: int, seed: int, threads: int, settings: dict[str, Any]) -> dict[str, Any]:
@@ -158,7 +159,7 @@ def main() -> None:
         print(f"| {side} | " + " | ".join([*shown, *(f"{x:,.0f}" for x in rows[side][-3:])]) + " |")
     n = len(probes)
     gaps = [f"{b - a:+.3f}" for a, b in zip(rows["gensim"][:n], rows["twoviews"][:n], strict=True)]
-    ratios = [f"{b / a:.2f}x" for a, b in zip(rows["gensim"][n:], rows["twoviews"][n:], strict=True)]
+    ratios = [f"{b / max(a, 1e-9):.2f}x" for a, b in zip(rows["gensim"][n:], rows["twoviews"][n:], strict=True)]
     print("| ours less theirs, ours over theirs | " + " | ".join(gaps + ratios) + " |")
     tokens, settings = runs["twoviews"][0]["tokens"], " ".join(args.settings) or "as SkipGram has them"
     how = f"{args.epochs} epochs, {args.dim}-d, {args.threads} threads"

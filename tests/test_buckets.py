@@ -8,8 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 from test_dist import launch
 
-from twoviews import buckets
-from twoviews.buckets import gather, load_buckets, train_buckets
+from twoviews.buckets import gather, load_buckets, tables, train_buckets, training
 from twoviews.buckets.files import bucket, divide
 from twoviews.buckets.plan import owned, remaining, schedule, swaps
 from twoviews.data.graph import Graph, Relation
@@ -41,7 +40,7 @@ def auc(folder):
 
 
 def read(folder):
-    return {name: np.concatenate([getattr(part, name) for part in load_buckets(folder)]) for name in buckets.TABLES}
+    return {name: np.concatenate([getattr(part, name) for part in load_buckets(folder)]) for name in tables.TABLES}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +66,7 @@ class Killed(Exception):
 
 def test_killed_and_gone_on_with_is_never_stopped(alone, tmp_path, monkeypatch):
     """Killed three times: within a round, between its files, and before they count."""
-    folder, saved = tmp_path / "killed", buckets.Held.save
+    folder, saved = tmp_path / "killed", tables.Held.save
     calls = itertools.count(1)
 
     def killed_after(self, pair, version):
@@ -81,7 +80,7 @@ def test_killed_and_gone_on_with_is_never_stopped(alone, tmp_path, monkeypatch):
         saved(self, pair, version)
 
     for save in (killed_after, killed_before, killed_after):
-        monkeypatch.setattr(buckets.Held, "save", save)
+        monkeypatch.setattr(tables.Held, "save", save)
         with pytest.raises(Killed):
             train_buckets(communities()[0], folder, **HOW)
     monkeypatch.undo()
@@ -106,7 +105,7 @@ def test_two_processes_learn_what_one_does(alone, tmp_path):
 
 def test_every_edge_is_trained_once_an_epoch(tmp_path, monkeypatch):
     edges, trained = communities()[0], []
-    drawn = buckets.Held.drawn
+    drawn = tables.Held.drawn
 
     def noted(self, i, j, epoch):
         pairs, order = drawn(self, i, j, epoch)
@@ -115,7 +114,7 @@ def test_every_edge_is_trained_once_an_epoch(tmp_path, monkeypatch):
         trained.append(np.stack([nodes[0][chosen[:, 0]], nodes[1][chosen[:, 1]]], 1))
         return pairs, order
 
-    monkeypatch.setattr(buckets.Held, "drawn", noted)
+    monkeypatch.setattr(tables.Held, "drawn", noted)
     train_buckets(edges, tmp_path / "out", **HOW | {"partitions": 5, "epochs": 1})
     found = np.concatenate(trained)
     assert np.array_equal(found[np.lexsort(found.T[::-1])], edges[np.lexsort(edges.T[::-1])])
@@ -192,8 +191,8 @@ def test_a_graph_gives_each_edge_once_and_types_their_share(tmp_path):
 
 def test_a_weight_is_how_often_an_edge_is_trained(tmp_path):
     divide(graph(weights=True), tmp_path, 1, 0)
-    settings = buckets.Settings(2, "second", 0.1, 1, 5, 32, 0)
-    held = buckets.Held(tmp_path, divide(graph(weights=True), tmp_path, 1, 0), settings)
+    settings = tables.Settings(2, "second", 0.1, 1, 5, 32, 0)
+    held = tables.Held(tmp_path, divide(graph(weights=True), tmp_path, 1, 0), settings)
     times = sum(np.bincount(held.drawn(0, 0, epoch)[1], minlength=7) for epoch in range(600)) / 600
     nodes, pairs = np.load(tmp_path / "nodes-0000.npy"), bucket(tmp_path, 0, 0)[0]
     given = {(0, 8): 1, (1, 8): 2, (2, 9): 3, (3, 10): 1, (4, 11): 3, (0, 1): 2, (2, 5): 2}
@@ -205,6 +204,20 @@ def test_first_order_has_one_table(tmp_path):
     folder = train_buckets(communities()[0], tmp_path / "first", **HOW | {"order": "first"})
     assert all(part.contexts is None for part in load_buckets(folder))
     assert auc(folder) > 0.8
+
+
+def test_partitions_without_an_edge(tmp_path):
+    path = train_buckets(np.array([[0, 1], [1, 2], [999, 1]]), tmp_path, partitions=8, dim=7, epochs=2)
+    vectors = gather(path, tmp_path / "all.npy")
+    assert vectors.shape == (1000, 7)
+    assert np.isfinite(vectors).all()
+
+
+def test_what_a_stopped_call_left_is_not_read(tmp_path):
+    divide(np.random.default_rng(0).integers(0, 50, (500, 2)), tmp_path, 3, seed=0)
+    (tmp_path / "buckets.json").unlink()
+    division = divide(np.array([[0, 1], [2, 49]]), tmp_path, 3, seed=0)
+    assert [[len(bucket(tmp_path, i, j)[0]) for j in range(3)] for i in range(3)] == division.counts
 
 
 def test_isolated_nodes_keep_their_first_vector(tmp_path):
@@ -239,6 +252,6 @@ def test_another_graph_or_setting_is_refused(alone, monkeypatch):
         train_buckets(edges, alone, **HOW | {"partitions": 5})
     with pytest.raises(UserError, match="divided with graph"):
         train_buckets(edges[1:], alone, **HOW)
-    monkeypatch.setattr(buckets, "free_memory", lambda: 1000)
+    monkeypatch.setattr(training, "free_memory", lambda: 1000)
     with pytest.raises(UserError, match="set more partitions"):
         train_buckets(edges, alone, **HOW)

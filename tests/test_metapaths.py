@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from twoviews import search_paths
+from twoviews.data.graphs import graph
 from twoviews.errors import UserError
 from twoviews.evaluate.metapaths import choose
 from twoviews.evaluate.score import Score
+from twoviews.log import Log
 
 WORTH = {"apa": 0.60, "apvpa": 0.90, "aptpa": 0.80, "pvp": 0.70, "ptp": 0.65, "vpv": 0.55, "pap": 0.62, "tpt": 0.58}
 
@@ -117,3 +120,14 @@ def test_rounds_end_where_every_path_is_needed():
     choice = choose(list(WORTH), trial, reach=lambda path: {path}, most=1)
     assert len(trial.asked) == 8 + 8
     assert len(choice.tried[-1].paths) == 8
+
+
+def test_paths_that_do_not_meet_what_is_kept_are_not_tried(monkeypatch):
+    monkeypatch.setattr(search_paths, "TOKENS", 500)
+    random = np.random.default_rng(0)
+    wrote, published = random.integers(0, 30, (2, 200)), np.stack([np.arange(30), random.integers(0, 4, 30)])
+    papers = graph({("author", "writes", "paper"): wrote, ("paper", "in", "venue"): published})
+    choice = search_paths.choose_metapaths(papers, 8, ("author", "venue"), 0, Log(quiet=True))
+    assert all({"author", "venue"} <= set(path.types) for path in choice.paths)
+    with pytest.raises(UserError, match="views.keep.*'author'"):
+        search_paths.choose_metapaths(papers, 8, ("auther",), 0, Log(quiet=True))

@@ -24,16 +24,16 @@ from table_runs import (
 from test_report import DRAWN, EVIL, POINT, Read, seen, wide
 
 from twoviews.data.entries import Entries
-from twoviews.data.graph import Graph
+from twoviews.data.graph import Graph, Relation
 from twoviews.data.nodelabels import NodeLabels
 from twoviews.data.sentences import sentences
 from twoviews.data.text import text
 from twoviews.data.walks import walks
 from twoviews.doctor.tables import checkup_tables
+from twoviews.evaluate import alike
 from twoviews.evaluate.nodes import node_table
-from twoviews.report.alike import nearest
 from twoviews.report.lengths import degrees
-from twoviews.report.schema import drawn, metapaths, places
+from twoviews.report.schema import drawn, metapaths, places, schema
 from twoviews.report.shares import asked, part_of
 from twoviews.report.tablemap import by_label, chosen, colourings
 from twoviews.report.tables import write_table_report
@@ -177,21 +177,20 @@ def test_a_text_has_words_and_sentences(tmp_path):
 # Parts
 
 
-def test_the_nearest_are_those_of_brute_force():
+def test_the_nearest_are_those_of_brute_force(monkeypatch):
     random = np.random.default_rng(0)
     weight = torch.from_numpy(random.normal(size=(300, 8))).float()
     known = np.sort(random.permutation(300)[:200])
     queries = known[[0, 50, 199]]
     unit = weight.double() / weight.double().norm(dim=1, keepdim=True)
     for block in (64, 10_000):
-        found = nearest(weight, queries, known, block=block)
-        for row, (near, scores) in zip(queries, found, strict=True):
+        monkeypatch.setattr(alike, "BLOCK", block)
+        scores, found = alike.others(weight, queries, np.zeros(3, int), {0: torch.from_numpy(known)}, 10)
+        for row, near, cosines in zip(queries, found.tolist(), scores.tolist(), strict=True):
             score = (unit[known] @ unit[row]).numpy()
             order = [i for i in known[np.argsort(-score)].tolist() if i != row][:10]
             assert near == order
-            assert scores == pytest.approx(sorted(score[known != row], reverse=True)[:10], abs=1e-6)
-    few = nearest(weight, known[:1], known[:4])
-    assert len(few[0][0]) == 3
+            assert cosines == pytest.approx(sorted(score[known != row], reverse=True)[:10], abs=1e-6)
 
 
 def test_the_map_holds_of_each_type_alike():
@@ -258,11 +257,29 @@ def test_the_schema_stands_inside_its_drawing():
     assert "C" in drawn(alone, alone.relations)
 
 
+def test_an_edge_that_has_no_direction_counts_once():
+    pairs = np.array([[0, 1, 1, 2], [1, 0, 2, 1]])
+    plain = Graph(
+        "g",
+        ("t",),
+        np.array([0, 3]),
+        (),
+        (Relation("t", "e", "t", np.array([0, 1, 3, 4], np.int32), pairs[1].astype(np.int32), directed=False),),
+    )
+    html = schema(plain)
+    assert "2 edges" in html
+    assert "e 2</text>" in html
+    assert "<td>2</td>" in html
+
+
 def test_meta_paths_are_said_with_their_story():
     assert "any edge" in metapaths(None, [""])
     assert "a-b-a" in metapaths(None, ["a-b-a"])
     assert "best of 2" in metapaths(CHOSEN, ["auto"])
     assert "auto" not in metapaths(CHOSEN, ["auto"])
+    learned = metapaths({"chosen": ["a -to-> b"], "lines": ["channel 1: 71% a -to-> b"], "channels": []}, [""])
+    assert "channel 1: 71% a -to-&gt; b" in learned
+    assert "any edge" not in learned
 
 
 def test_a_walk_shows_what_stands_near():

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from contextlib import closing
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from twoviews.log import Log
 from twoviews.methods import TABLES
 from twoviews.methods.line import LINE
 from twoviews.methods.word2vec import SkipGram
+from twoviews.objectives import skipgramdraws as draws
 from twoviews.objectives import skipgramkernels as kernels
 from twoviews.objectives.skipgram import LOSSES
 from twoviews.objectives.skipgrambatch import batched
+from twoviews.objectives.skipgramchunk import chunk, gradients
 from twoviews.optim import linear
 from twoviews.train import Interrupted, Stopped
 from twoviews.types import Batch, Tokens
@@ -43,8 +46,8 @@ def method_of(loss="sgns", typed=False, **settings):
 
 
 def parts_of(method, kinds=KINDS):
-    how = kernels.how_of(method, LOSSES.index(method.loss))._replace(rows=64)
-    noise, chances = kernels.noise_of(COUNTS, method.power, kinds if method.typed else None)
+    how = draws.how_of(method, LOSSES.index(method.loss))._replace(rows=64)
+    noise, chances = draws.noise_of(COUNTS, method.power, kinds if method.typed else None)
     if method.bias is not None:
         method.correction.copy_(torch.from_numpy(np.log(method.negatives * chances)))
     return how, noise
@@ -67,9 +70,9 @@ def pairs_of(tokens, todo, groups, shared, kinds):
 @pytest.mark.parametrize("typed", [False, True], ids=["plain", "typed"])
 @pytest.mark.parametrize("loss", LOSSES)
 def test_gradients_are_those_of_autograd(loss, typed):
-    method, tokens, lr = method_of(loss, typed), made([9, 1, 30, 2, 17]), 0.1
+    method, tokens, lr = method_of(loss, typed), made([9, 1, 30, 2, 17]), 1e-3
     how, noise = parts_of(method)
-    todo = kernels.plan(tokens.tokens, tokens.bounds, noise, how, SEED, 0, 0)
+    todo = draws.plan(tokens.tokens, tokens.bounds, noise, how, SEED, 0, 0)
     views = pairs_of(tokens, todo, len(noise.starts) - 1, method.shared, KINDS)
     out = method(Batch(views, torch.arange(len(views[0]))))
     (out.loss * len(views[0])).backward()
@@ -104,6 +107,55 @@ def test_many_chunks_are_the_same_on_both_engines(typed, monkeypatch):
     torch.testing.assert_close(one.contexts, two.contexts, rtol=0, atol=1e-10)
 
 
+def star(walks=20, length=41):
+    """Walks from the hub of a star, row 0, to a leaf and back and on."""
+    tokens = np.zeros((walks, length), np.int32)
+    tokens[:, 1::2] = RNG.integers(1, V, (walks, length // 2))
+    return Tokens(tokens.ravel(), np.arange(walks + 1) * length)
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_a_hub_does_not_run_away(engine):
+    """At this rate a step adds up to hundreds of single ones in the hub's row, each of them too long already."""
+    torch.manual_seed(0)
+    method, tokens = SkipGram(Table(V, D), window=10, shared=8).double(), star()
+    counts = np.bincount(tokens.tokens, minlength=V)
+    train = skipgram.trainer(method, counts, None, SEED, torch.device("cpu"), engine)
+    for step in range(4):
+        assert train(tokens, 1.0, 0, step)[2]
+    assert all(p.isfinite().all() for p in method.parameters())
+    assert method.encoder.weight.norm(dim=1).max() < 100  # without, 10^9
+
+
+@pytest.mark.parametrize("engine", ["compiled", "torch"])
+def test_no_change_of_a_row_is_longer_than_allowed(engine):
+    method, lr = method_of(), 100.0
+    how, noise = parts_of(method)
+    tokens = Tokens(np.array([3, 7], np.int32), np.array([0, 2]))
+    drawn = draws.plan(tokens.tokens, tokens.bounds, noise, how, SEED, 0, 0).drawn[0]
+    x, y = (p.detach().clone() for p in (method.encoder.weight, method.contexts))
+    wanted = x.clone(), y.clone()
+
+    def near(change):
+        return change / max(1, change.norm())
+
+    s = torch.sigmoid(x[[3, 7]] @ y[drawn].T) * how.negatives / how.shared
+    for i, j in ((0, 1), (1, 0)):
+        a, b = tokens.tokens[[i, j]]
+        miss = torch.sigmoid(-(x[a] @ y[b]))
+        wanted[0][a] += near(lr * (miss * y[b] - s[i] @ y[drawn]))
+        wanted[1][b] += near(lr * miss * x[a])
+    for k, n in enumerate(drawn):
+        wanted[1][n] += near(-lr * (s[:, k] @ x[[3, 7]]))
+    if engine == "torch":
+        batched(method, how, noise, SEED)(tokens, lr, 0, 0)
+    else:
+        table = kernels.tables_of(method, method.parts()[0])
+        kernels.learn(tokens.tokens, tokens.bounds, table, noise, how, np.float64(lr), SEED, 0, 0)
+    torch.testing.assert_close(method.encoder.weight.detach(), wanted[0], rtol=0, atol=1e-10)
+    torch.testing.assert_close(method.contexts.detach(), wanted[1], rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize("order", [1, 2, "both"])
 def test_line_trains_by_the_gradient_of_its_orders(order):
     torch.manual_seed(0)
@@ -112,7 +164,7 @@ def test_line_trains_by_the_gradient_of_its_orders(order):
         torch.nn.init.normal_(p, std=0.5)
     tokens = made([2] * 30)
     how, noise = parts_of(method)
-    todo = kernels.plan(tokens.tokens, tokens.bounds, noise, how, SEED, 0, 0)
+    todo = draws.plan(tokens.tokens, tokens.bounds, noise, how, SEED, 0, 0)
     views = pairs_of(tokens, todo, 1, method.shared, KINDS)
     assert len(views[0]) == 60  # both directions of each edge
     out = method(Batch(views, torch.arange(60)))
@@ -145,14 +197,14 @@ def test_shared_negatives_weigh_what_drawn_ones_do():
         loss = loss + torch.nn.functional.softplus(-x[i] @ y[c])
         loss = loss + 5 * (torch.from_numpy(chances) * torch.nn.functional.softplus(y @ x[i])).sum()
     grads = torch.autograd.grad(loss, (x, y))
-    how, noise = kernels.How(1, False, 5, 2, 0), kernels.noise_of(counts, 0.75)[0]
+    how, noise = draws.How(1, False, 5, 2, 0), draws.noise_of(counts, 0.75)[0]
     table = kernels.tables_of(method, method.parts()[0])
-    c = kernels.chunk(how, 1, 4, table.inputs)
+    c = chunk(how, 1, 4, table.inputs)
     c.low[:4], c.high[:4] = [0, 0, 1, 2], [2, 3, 4, 4]
     found = [np.zeros((3, 4)), np.zeros((3, 4))]
     for drawn in np.ndindex(3, 3):
         kernels.gather(c, tokens.tokens, tokens.tokens, np.array(drawn, np.int32), table, noise)
-        kernels.gradients(c, 4, 4, 0, how, np.float64(-1), False)
+        gradients(c, 4, 4, 0, how, np.float64(-1), False)
         chance = chances[list(drawn)].prod()
         np.add.at(found[0], tokens.tokens, chance * c.dx[:4, :4])
         np.add.at(found[1], tokens.tokens, chance * c.dy[:4, :4])
@@ -162,10 +214,10 @@ def test_shared_negatives_weigh_what_drawn_ones_do():
 
 
 def drawn(kinds, shared=50, blocks=4):
-    noise, chances = kernels.noise_of(COUNTS, 0.75, kinds)
-    how = kernels.How(3, True, 5, shared, 0)
+    noise, chances = draws.noise_of(COUNTS, 0.75, kinds)
+    how = draws.How(3, True, 5, shared, 0)
     tokens = made([64] * 100)
-    plans = [kernels.plan(tokens.tokens, tokens.bounds, noise, how, SEED, 0, b).drawn for b in range(blocks)]
+    plans = [draws.plan(tokens.tokens, tokens.bounds, noise, how, SEED, 0, b).drawn for b in range(blocks)]
     return np.concatenate(plans), chances, shared
 
 
@@ -191,24 +243,24 @@ def test_typed_negatives_are_of_their_type():
 
 def test_rows_that_never_occur_are_never_drawn_and_mixed_types_are_refused():
     counts = np.array([0, 3, 0, 4, 0])
-    noise, chances = kernels.noise_of(counts, 0.75, np.array([0, 0, 2, 2, 3]))  # type 1 has no rows, type 3 no counts
+    noise, chances = draws.noise_of(counts, 0.75, np.array([0, 0, 2, 2, 3]))  # type 1 has no rows, type 3 no counts
     out = np.zeros(4 * 200, np.int32)
-    kernels.negatives(noise, 200, np.uint64(1), 0, out)
+    draws.negatives(noise, 200, np.uint64(1), 0, out)
     assert set(out[:200]) == {1}
     assert set(out[400:600]) == {3}
     assert chances.tolist() == [0, 1, 0, 1, 0]
     with pytest.raises(UserError, match="order of their types"):
-        kernels.noise_of(counts, 0.75, np.array([0, 1, 0, 1, 1]))
+        draws.noise_of(counts, 0.75, np.array([0, 1, 0, 1, 1]))
 
 
 def test_windows_stay_in_their_sequence_and_shrink_evenly():
     from scipy.stats import chisquare
 
     tokens = made([1, 2, 300, 5, 400])
-    noise = kernels.noise_of(COUNTS, 0.75)[0]
+    noise = draws.noise_of(COUNTS, 0.75)[0]
     reach = []
     for block in range(20):
-        todo = kernels.plan(tokens.tokens, tokens.bounds, noise, kernels.How(4, True, 5, 4, 0), SEED, 0, block)
+        todo = draws.plan(tokens.tokens, tokens.bounds, noise, draws.How(4, True, 5, 4, 0), SEED, 0, block)
         low, high = ((a + todo.first[:, None]).ravel()[: len(tokens.tokens)] for a in (todo.low, todo.high))
         for begin, end in zip(tokens.bounds, tokens.bounds[1:], strict=False):
             assert (low[begin:end] >= begin).all()
@@ -218,7 +270,7 @@ def test_windows_stay_in_their_sequence_and_shrink_evenly():
         assert (place - low == high - place - 1)[middle].all()
         reach.append((place - low)[middle])
     assert chisquare(np.bincount(np.concatenate(reach), minlength=5)[1:]).pvalue > 1e-3
-    todo = kernels.plan(tokens.tokens, tokens.bounds, noise, kernels.How(4, False, 5, 4, 0), SEED, 0, 0)
+    todo = draws.plan(tokens.tokens, tokens.bounds, noise, draws.How(4, False, 5, 4, 0), SEED, 0, 0)
     assert ((todo.high - todo.low).ravel()[middle] == 9).all()
 
 
@@ -295,6 +347,32 @@ def test_threads_finish_what_they_began_before_a_checkpoint(tmp_path):
     assert run(tmp_path, threads=2)[1] == 12
 
 
+def test_tables_are_read_some_rows_at_a_time(tmp_path, monkeypatch):
+    method = method_of("nce")
+    path = checkpoint.save(tmp_path, 1, method, {"step": 1})
+    with pytest.raises(UserError, match="do not fit SkipGram"):
+        checkpoint.load(path, method_of())  # which has no bias
+    monkeypatch.setattr(checkpoint, "ROWS", 7)
+    monkeypatch.setattr(checkpoint, "load_file", None)  # all at once
+    other = SkipGram(Table(V, D), window=3, shared=8, loss="nce").double()
+    assert checkpoint.load(path, other)["step"] == 1
+    assert all(torch.equal(p, q) for p, q in zip(method.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("together", "apart", "true"), [(2, 5.0, 400), (20, 0.01, 2e6)], ids=["long", "short"])
+def test_the_rate_counts_blocks_that_end_together(together, apart, true, tmp_path, monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(skipgram, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with closing(Log(tmp_path, quiet=True)) as log:
+        meter = skipgram.Meter(log, 40)
+        for step in range(40):
+            now[0] += apart if step % together == 0 else 0
+            meter.add(skipgram.Done(step, 1000, 1.0, 10, 0.0, apart, True), 0.1, lambda step, note: None)
+    rates = [json.loads(line)["items_per_second"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert max(rates) <= 1.01 * true
+    assert rates[-1] == pytest.approx(true, rel=0.15)
+
+
 def test_epochs_are_looked_at_and_a_reason_stops(tmp_path):
     seen = []
     run(every_epoch=lambda epoch: seen.append(epoch) or {}, threads=2)
@@ -305,8 +383,10 @@ def test_epochs_are_looked_at_and_a_reason_stops(tmp_path):
 
 
 def test_what_does_not_fit_or_diverges_is_said():
+    method = SkipGram(Table(V, D), window=3, shared=8)
+    torch.nn.init.constant_(method.contexts, torch.inf)
     with pytest.raises(TrainingError, match="not finite.*optimizer.lr"):
-        run(lr=1e6)
+        run(method=method)
     with pytest.raises(UserError, match="40 rows, the table 7"):
         run(method=SkipGram(Table(7, D)))
     with pytest.raises(UserError, match="loss 'sgn'"):

@@ -133,6 +133,29 @@ def test_second_order(plain, p, q, simple):
         assert_drawn(seen[None], (near[v] * alpha)[None])
 
 
+def test_a_way_back_that_is_the_only_way_is_taken_at_once():
+    """However large p is: waiting for chance would take 1e12 draws a step."""
+    leaves = [(0, n) for n in range(1, 9)] + [(n, 0) for n in range(1, 9)]
+    star = graph({"node": 9}, {("node", "edge", "node"): leaves})
+    for walk in sequences(node2vec_walks(p=1e12, q=1.0, length=9).over(star, 100, seed=0)):
+        assert len(walk) == 9
+        assert all(a != c for a, b, c in zip(walk, walk[1:], walk[2:], strict=False) if b == 0)
+
+
+def test_names_that_hold_a_dash():
+    dashed = graph({"co-author": 2, "a": 1}, both("co-author", "writes-with", "a", [(0, 0), (1, 0)]))
+    for spec in (
+        ("co-author", "a", "co-author"),
+        "co-author > a > co-author",
+        "co-author -writes-with-> a -rev_writes-with->co-author",
+        "writes-with>rev_writes-with",
+    ):
+        path = schema.parse(dashed, spec)
+        assert path.types == ("co-author", "a", "co-author")
+        assert schema.parse(dashed, str(path)) == path
+    assert [str(path) for path in schema.candidates(dashed)] == ["co-author>a>co-author", "a>co-author>a"]
+
+
 def test_a_step_joins_all_relations_between_its_types(papers):
     path = schema.parse(papers, "author-paper-author")
     assert path.steps == ((0, 8), (1,))
@@ -348,7 +371,8 @@ def test_views_can_be_written_down(name):
     ("make", "error", "words"),
     [
         (lambda g: walks(length=1), UserError, "views.length must be 2 nodes or more, got 1"),
-        (lambda g: node2vec_walks(p=0.0), UserError, "views.p must be above 0, got 0.0"),
+        (lambda g: node2vec_walks(p=0.0), UserError, "views.p must be above 0 and finite, got 0.0"),
+        (lambda g: node2vec_walks(q=float("inf")), UserError, "views.q must be above 0 and finite, got inf"),
         (lambda g: walks("auto").over(g, 100, 0), UserError, "views.metapaths=auto"),
         (lambda g: walks("author-paper-author", keep=("venue",)).over(g, 100, 0), UserError, "'venue'"),
         (lambda g: walks(keep=("auther",)).over(g, 100, 0), UserError, "did you mean 'author'"),

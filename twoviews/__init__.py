@@ -23,7 +23,7 @@ _PLACES = {
     "evaluate": ".api",
     "check": ".api",
     "recommend": ".serve",
-    "similar": ".serve",
+    "similar": ".api",
     "add_items": ".grown",
     "doctor": ".after",
     "report": ".after",
@@ -68,7 +68,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .after import compare, doctor, export, report, search
-    from .api import check, embed, evaluate, train
+    from .api import check, embed, evaluate, similar, train
     from .checkpoint import load_encoder
     from .data.image import photos
     from .data.logs import histories
@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from .fit import fit
     from .grown import add_items
     from .run import Run
-    from .serve import recommend, similar
+    from .serve import recommend
     from .types import Batch, Features, Method, Out
 
 

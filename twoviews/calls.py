@@ -47,6 +47,8 @@ def change(call: Callable, key: str, value: Any, where: str) -> partial:
     Raises UserError on a name that the signature does not have or a value of another type than it says.
     """
     parameters = inspect.signature(function(call)).parameters
+    if not parameters:
+        raise UserError(f"{where}.{key}: {name(call)} has no settings")
     if key not in parameters:
         error = str(unknown("setting", key, parameters)).removeprefix(f"unknown setting '{key}'")
         raise UserError(f"{where}.{key}: {name(call)} has no '{key}'{error}")

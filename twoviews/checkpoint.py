@@ -20,7 +20,7 @@ from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -30,6 +30,7 @@ from .dist import rank
 from .errors import UserError
 
 KEEP = 2  # the last checkpoint and the one before
+ROWS = 2**16  # of a table that are read together
 
 
 def save(folder: Path, step: int, method: nn.Module, state: dict[str, Any]) -> Path:
@@ -88,15 +89,33 @@ def load(checkpoint: Path, method: nn.Module) -> dict[str, Any]:
 
     Raises UserError when the checkpoint cannot be read or belongs to another method.
     """
+    file = checkpoint / "method.safetensors"
     try:
-        tensors = load_file(checkpoint / "method.safetensors")
         state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+        found = None if _poured(file, method) else load_file(file)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, UnpicklingError) as error:
         raise UserError(
             f"checkpoint {checkpoint} cannot be read ({one_line(error)}); delete it to go on from the one before"
         ) from None
-    fill(method, tensors, str(checkpoint))
+    if found is not None:
+        fill(method, found, str(checkpoint))
     return state
+
+
+def _poured(file: Path, module: nn.Module) -> bool:
+    """Fill a module that is tables alone, some rows at a time, so that none is in memory twice. False: it is not."""
+    own = {name: p.detach() for name, p in module.named_parameters()}
+    with safe_open(file, "pt") as found:
+        shapes = {name: found.get_slice(name).get_shape() for name in found.keys()}  # noqa: SIM118
+    if own.keys() != module.state_dict().keys() or shapes != {name: list(p.shape) for name, p in own.items()}:
+        return False
+    if fsdp.is_sharded(module) or not all(shapes.values()):  # parts, or numbers without rows
+        return False
+    for name, table in own.items():
+        for begin in range(0, len(table), ROWS):
+            with safe_open(file, "pt") as found:  # anew: what was read stays in memory while a file is open
+                table[begin : begin + ROWS] = found.get_slice(name)[begin : begin + ROWS]
+    return True
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

@@ -156,8 +156,7 @@ class GTNTask:
     def finish(
         self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
     ) -> tuple[Table | None, Diagnosis]:
-        if (folder / "best" / "best.json").exists():
-            fill(method, weights(folder / "best" / "method.safetensors"), str(folder / "best"))
+        if self.keep_best(method, folder):
             log.say(f"kept: the weights after epoch {json.loads((folder / 'best' / 'best.json').read_text())['epoch']}")
         self.entries().write(folder)
         save_encoder(folder, self.table_of(method).encoder)
@@ -170,6 +169,13 @@ class GTNTask:
         write_json(folder / "doctor.json", diagnosis.to_json())
         self.report(folder, method, device, log)
         return table, diagnosis
+
+    def keep_best(self, method: Method, folder: Path) -> bool:
+        """Fill the method with the weights that told the validation nodes best. False where none were kept."""
+        best = folder / "best"
+        if there := (best / "best.json").exists():
+            fill(method, weights(best / "method.safetensors"), str(best))
+        return there
 
     def checkup(self, method: Method, device: torch.device) -> dict[str, Any]:
         return checkup_tables(self.table_of(method), self.entries(), self.source, seed=self.run.seed)

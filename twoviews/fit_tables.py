@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,10 +23,12 @@ from . import dist, skipgram
 from .calls import knobs
 from .checkpoint import save, save_encoder, steps, writing
 from .data.entries import Entries, entries_of, read_entries
-from .data.graph import Graph, adjacency, held_out
+from .data.graph import Graph, adjacency, held_out, isolated
 from .data.graphs import notes as graph_notes
 from .data.nodelabels import NodeLabels, node_labels
+from .data.schema import parse_all
 from .data.sentences import held_out as held_lines
+from .data.sentences import sentences
 from .data.text import Corpus
 from .data.text import notes as text_notes
 from .doctor.course import read_course
@@ -51,6 +54,8 @@ if TYPE_CHECKING:
 
 HELD = {Graph: 10_000, Corpus: 200_000}  # edges, tokens of a text, that are held out at most
 CHOSEN = "metapaths.json"
+UNUSED = {"start": None, "accumulate": 1, "micro_batch": None, "recompute": False, "shard": False}
+UNUSED |= {"precision": "fp32", "clip": None}
 
 
 @dataclass
@@ -95,10 +100,13 @@ class TableTask:
         """Raises UserError where the parts of the run do not belong together."""
         if not isinstance(method, SkipGram | ProNE):
             raise UserError(f"method={type(method).__name__.lower()} does not learn a table of vectors")
-        if not hasattr(self.views, "over"):
+        if not hasattr(self.views, "over") or isinstance(self.views, sentences) == isinstance(self.source, Graph):
             raise UserError("a graph needs views=walks, node2vec_walks or edges; a text needs views=sentences")
-        if self.run.start is not None:
-            raise UserError("start=RUN goes on with a run on histories")
+        for name, usual in UNUSED.items():
+            if getattr(self.run, name) != usual:
+                raise UserError(f"{name} means nothing to tables of vectors, learned without autograd: leave it out")
+        if isinstance(self.source, Graph) and (paths := getattr(self.views, "metapaths", "auto")) != "auto":
+            parse_all(self.source, paths)
 
     def learn(self, method: Method, loader: Any, optimizer: torch.optim.Optimizer, **how: Any) -> int:
         folder, log = how["folder"], how["log"]
@@ -110,7 +118,7 @@ class TableTask:
         self.views = chosen(self.run, self.source, folder, log)()
         assert isinstance(method, SkipGram)
         stream = self.stream()
-        entries_of(self.all, stream.counts()).write(folder)  # at once: an unfinished run can answer too
+        entries_of(self.all, self.counts(stream)).write(folder)  # at once: an unfinished run can answer too
         return skipgram.learn(
             method,
             stream,
@@ -125,6 +133,11 @@ class TableTask:
 
     def stream(self) -> Stream:
         return self.views.over(self.source, size=self.run.batch_size, seed=self.run.seed)
+
+    def counts(self, stream: Stream) -> np.ndarray:
+        """(V,) how often each row is met. A walk that cannot leave its first node teaches nothing."""
+        counts = stream.counts()
+        return np.where(isolated(self.source), 0, counts) if isinstance(self.source, Graph) else counts
 
     def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
         """How well held-out links are told from others, every `run.watch` epochs."""
@@ -167,7 +180,7 @@ class TableTask:
     def checkup(
         self, method: Method, device: torch.device, table: Table | None = None, entries: Entries | None = None
     ) -> dict[str, Any]:
-        entries = entries or entries_of(self.all, self.stream().counts())
+        entries = entries or entries_of(self.all, self.counts(self.stream()))
         views = None if isinstance(method, ProNE) else self.views
         return checkup_tables(method, entries, self.source, views=views, table=table, seed=self.run.seed)
 
@@ -187,6 +200,10 @@ def evaluate_tables(run: Any, data: Any = None, *, labels: str | Path | None = N
 
     it = open_run(run, None, log)
     task: Any = it.task
+    if not isinstance(task, TableTask):
+        if data is not None or labels is not None:
+            raise UserError("gtn is measured on nodes of the labels that it learned from: leave DATA and --labels out")
+        return task.measured(it.method, log)
     if isinstance(task.source, Graph):
         if data is not None:
             labels = data if labels is None else labels
@@ -221,7 +238,9 @@ def solved(method: ProNE, edges: csr_matrix, seed: int, folder: Path, log: Log) 
     """One step: the method's own solution."""
     if not steps(folder):
         with log.progress("factorising", 1, brief=True) as bar:
+            begun = time.perf_counter()
             method.solve(edges, seed)
+            log.metrics(1, {"seconds": time.perf_counter() - begun})
             bar(1)
         save(folder, 1, method, {"step": 1})
     return 1

@@ -127,7 +127,9 @@ class Run:
         if self.watch and "epochs" in settings and "watch" not in settings:  # as many checks in a run of another length
             share = self.watch / self.epochs
             settings = {**settings, "watch": max(1, round(share * calls.fit(settings["epochs"], int, "epochs")))}
-        if "views.length" in settings:  # a history is asked, and its places counted, up to the length that is learned
+        if "views.length" in settings and "length" in calls.knobs(
+            self.test_view
+        ):  # a history is asked, and its places counted, up to the length that is learned
             length = settings["views.length"]
             settings = {"test_view.length": length, "encoder.length": length, **settings}
         for key, value in sorted(settings.items(), key=lambda item: item[0].count(".")):

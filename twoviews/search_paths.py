@@ -14,6 +14,7 @@ from .data.graph import Graph, held_out
 from .data.schema import MetaPath, candidates
 from .data.walks import walks
 from .encoders.table import Table
+from .errors import unknown
 from .evaluate.links import auc, pairs, placements
 from .evaluate.metapaths import Choice, choose
 from .evaluate.score import Score
@@ -25,6 +26,7 @@ from .types import Stream, Tokens
 
 DIM, LR, BLOCK = 64, 0.05, 2**14
 TOKENS = 2_000_000  # of a short run in the first round
+WALKS = 20  # from each node, at most, in it: a small graph says no more
 JUDGES = 5_000  # links that judge
 
 
@@ -49,9 +51,11 @@ class Begun:
 def choose_metapaths(graph: Graph, length: int, keep: tuple[str, ...], seed: int, log: Log) -> Choice[MetaPath]:
     """What to walk on a typed graph. length, keep: of its walks.
 
-    Raises UserError where the schema has no meta-path that leads back to where it starts.
+    Raises UserError where the schema has no meta-path that leads back to where it starts, and meets all of `keep`.
     """
-    found = candidates(graph)
+    for kind in set(keep).difference(graph.types):
+        raise unknown("type in views.keep", kind, graph.types)
+    found = [path for path in candidates(graph) if set(path.types).issuperset(keep)]
     rest, held = held_out(graph, 0.1, JUDGES, seed + 1)
     judges = pairs(rest, held, "by degree", seed)
 
@@ -61,7 +65,7 @@ def choose_metapaths(graph: Graph, length: int, keep: tuple[str, ...], seed: int
         def trial(paths: tuple[MetaPath, ...], budget: float) -> tuple[Score, float]:
             begun = time.process_time()
             stream = walks(tuple(map(str, paths)), length, keep).over(rest, size=BLOCK, seed=seed)
-            share = budget * TOKENS / max(1, stream.items)  # of an epoch
+            share = budget * min(WALKS, TOKENS / max(1, stream.items))  # of an epoch
             epochs = max(1, round(share))
             part = Begun(stream, int(np.clip(round(stream.blocks * share / epochs), 1, stream.blocks)))
             torch.manual_seed(seed)

@@ -30,6 +30,8 @@ from .types import Stream
 
 LEAST = 1e-4  # of the learning rate, whatever the schedule says: word2vec's
 LINES = 2000  # of metrics, about
+SPAN, LAST = 1.0, 8  # seconds and lines that the rate is taken over at least
+ROWS = 2**13  # of a table that are looked at together
 MEND = ": lower optimizer.lr, in a new folder or with --fresh"
 
 
@@ -100,11 +102,11 @@ def learn(
         if before_save:
             before_save()
         if folder:
-            if not all(torch.isfinite(p).all() for p in method.parameters()):
+            if not all(part.isfinite().all() for p in method.parameters() for part in p.split(ROWS)):
                 raise TrainingError(f"the tables are not finite after step {step}{MEND}")
             checkpoint.save(folder, step, method, {"step": step})
 
-    meter = Meter(log, step, total, stream.items / max(stream.blocks, 1))
+    meter = Meter(log, total)
     due = time.monotonic() + CHECKPOINT_SECONDS
     with _one_blas_thread(), signals() as caught, log.progress("training", total, step) as bar:
         while step < total:
@@ -165,10 +167,10 @@ def trainer(
     engine: str | None = None,
 ) -> Callable[[Any, float, int, int], tuple[float, int, bool]]:
     """What trains one block: (tokens, lr, epoch, index) -> sum of the loss, pairs it was read over, all finite."""
-    from .objectives import skipgramkernels as kernels  # numba is slow to load
+    from .objectives.skipgramdraws import how_of, noise_of  # numba is slow to load
 
-    how = kernels.how_of(method, LOSSES.index(method.loss))
-    noise, chances = kernels.noise_of(counts, method.power, kinds)
+    how = how_of(method, LOSSES.index(method.loss))
+    noise, chances = noise_of(counts, method.power, kinds)
     if method.bias is not None:
         with np.errstate(divide="ignore"):
             logs = np.log(method.negatives * chances)
@@ -177,6 +179,8 @@ def trainer(
         from .objectives.skipgrambatch import batched
 
         return batched(method.to(device), how, noise, seed)
+    from .objectives import skipgramkernels as kernels
+
     tables = [kernels.tables_of(method, part) for part in method.parts()]
 
     def block(tokens: Any, lr: float, epoch: int, index: int) -> tuple[float, int, bool]:
@@ -217,12 +221,16 @@ def fits(method: SkipGram, log: Log) -> None:
 
 
 class Meter:
-    """Loss, tokens a second and the share of the threads' time that went into making tokens."""
+    """Loss, tokens a second and the share of the threads' time that went into making tokens.
 
-    def __init__(self, log: Log, step: int, total: int, block: float):
+    Blocks of several threads end together and short ones end at once, so the rate is over SPAN seconds and LAST lines.
+    """
+
+    def __init__(self, log: Log, total: int):
         self.log, self.total, self.every = log, total, max(1, total // LINES)
-        self.begun = time.monotonic()
-        self.loss, self.pairs, self.tokens, self.waited, self.seconds = 0.0, 0, 0, 0.0, 0.0
+        self.tokens = 0
+        self.lines = deque([(time.monotonic(), 0)])  # when, and how many tokens until then
+        self.loss, self.pairs, self.waited, self.seconds = 0.0, 0, 0.0, 0.0
 
     def add(self, done: Done, lr: float, bar: Callable[..., None]) -> None:
         step = done.step + 1
@@ -237,13 +245,19 @@ class Meter:
         if (step % self.every and step != self.total) or not self.pairs:
             return
         loss = self.loss / self.pairs
-        rate = self.tokens / max(time.monotonic() - self.begun, 1e-9)
+        rate = self._rate(time.monotonic())
         wait = self.waited / max(self.seconds, 1e-9)
         values = {"loss": loss, "lr": lr, "items_per_second": round(rate, 1), "data_wait": round(wait, 4)}
         self.log.metrics(step, values)
         bar(step, note=f"loss {loss:.3f}  {rate:,.0f} tokens/s")
-        self.begun = time.monotonic()
-        self.loss, self.pairs, self.tokens, self.waited, self.seconds = 0.0, 0, 0, 0.0, 0.0
+        self.loss, self.pairs, self.waited, self.seconds = 0.0, 0, 0.0, 0.0
+
+    def _rate(self, now: float) -> float:
+        while len(self.lines) > LAST and now - self.lines[1][0] > SPAN:
+            self.lines.popleft()
+        begun, before = self.lines[0]
+        self.lines.append((now, self.tokens))
+        return (self.tokens - before) / max(now - begun, 1e-9)
 
 
 def _one_blas_thread() -> Any:

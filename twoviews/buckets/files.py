@@ -78,6 +78,8 @@ def divide(data: Graph | np.ndarray, folder: Path, partitions: int, seed: int) -
     part, row = np.empty(nodes, np.uint16), np.empty(nodes, np.int32)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        for left in (*folder.glob("edges-*-*.npy"), *folder.glob("weights-*-*.npy")):
+            left.unlink()  # of a call that was stopped: a bucket without edges has no file
         rows = []
         for p, members in enumerate(_dealt(offsets, partitions, seed)):
             part[members], row[members] = p, np.arange(len(members))

@@ -113,8 +113,13 @@ class Held:
 
     def train(self, buckets: Sequence[Pair], epoch: int, pool: Executor) -> Trained:
         """Train buckets whose partitions are held, one after the other."""
-        from ..objectives.skipgramkernels import SGNS, Noise, Tables, aliases, how_of, learn
+        from ..objectives.skipgramchunk import SGNS
+        from ..objectives.skipgramdraws import Noise, aliases, how_of
+        from ..objectives.skipgramkernels import Tables, learn
 
+        total = Trained()
+        if not any(self.division.counts[i][j] for i, j in buckets):
+            return total
         size, vectors = len(self.degrees), self.tables["vectors"]
         share, other = np.empty(size, np.float32), np.empty(size, np.int32)
         aliases(self.degrees.astype(np.float64) ** POWER, share, other)
@@ -126,7 +131,6 @@ class Held:
         rate = np.float32(self.settings.rate(epoch))
         bounds = np.arange(0, 2 * BLOCK + 1, 2)
         slot = {entry[0]: k * self.most for k, entry in enumerate(self.inside) if entry is not None}
-        total = Trained()
         for i, j in buckets:
             pairs, order = self.drawn(i, j, epoch)
             ends = np.array([slot[i], slot[j]], np.int32)

@@ -22,6 +22,7 @@ from .graphfiles import Listing, RelationFile, holds_graph, list_graph
 from .graphobjects import ZERO, Edges, Given, from_object, is_object
 from .graphread import GAPS, NO_SOURCE, NO_TARGET, NotWhole, read_files
 from .logtext import INVALID
+from .nodelabels import typed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +55,7 @@ def graph(
     weight: str | int | None = None,
     directed: bool = False,
     reverse: bool = True,
+    labels: str | None = None,
 ) -> Graph:
     """A typed graph, with a reverse (rev_NAME) of each relation.
 
@@ -66,6 +68,8 @@ def graph(
             weight="" reads none.
     directed: edges of a graph of one type lead one way; else both are put into one relation.
     reverse:  False: no relations are made.
+    labels:   a file of labels of nodes, TYPE=FILE where its name labels.TYPE.* does not say their type; in place of
+              the one that lies beside the edges.
     Raises DataError when the data cannot be used, UserError when memory would not suffice.
     """
     paths = isinstance(data, Mapping) and bool(data) and all(isinstance(v, str | os.PathLike) for v in data.values())
@@ -79,9 +83,11 @@ def graph(
                 break
             except NotWhole as wrong:
                 texts.add(wrong.kind)
-        return _assembled(found, directed, reverse, counted, names, listing.labels)
-    found = from_object(data)
-    return _assembled(found, directed, reverse, Counter({ZERO: found.zeros}), {}, {})
+        made = _assembled(found, directed, reverse, counted, names, listing.labels)
+    else:
+        found = from_object(data)
+        made = _assembled(found, directed, reverse, Counter({ZERO: found.zeros}), {}, {})
+    return made if labels is None else replace(made, tables=dict([typed(made, labels)]))
 
 
 def notes(graph: Graph) -> list[str]:

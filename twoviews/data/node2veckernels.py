@@ -61,7 +61,7 @@ def biased(step, count, work, length, p, q, simple, sieve, tokens, bounds):
             n = 0
             for w in range(alive):
                 chance = unit(draw(states[w], 1)) * (most + beside / degree[w])
-                first, again = last[w] < 0, found[w] == last[w]
+                first, again = (last[w] < 0) | (degree[w] == 1), found[w] == last[w]  # first: no choice to weigh
                 returns[w] = (chance >= most) & (not first)
                 found[w] = last[w] if returns[w] else found[w]
                 right[w] = first | (chance < (min(back, most) if again else sure))

@@ -39,22 +39,40 @@ def node_labels(graph: Graph, path: str | os.PathLike[str] | None = None, kind: 
     """The labels that lie beside a graph's edges, in the order of its types; or those of a file, of nodes of one type.
 
     path: a .csv, .tsv (.gz, .bz2, .zst) or .parquet file with columns id and label, or without a header with these two
-          first. labels.TYPE.* is of that type. label_names.TYPE.json beside it may name the classes that are numbers.
+          first. labels.TYPE.* is of that type, and so is TYPE=FILE.
+          label_names.TYPE.json beside it may name the classes that are numbers.
     Raises DataError when a file cannot be read or names no node of the graph, UserError when the type is not clear.
     """
     if kind is not None and kind not in graph.types:
         raise unknown("type", kind, graph.types)
     if path is None:
         return [_read(graph, graph.tables[t], t) for t in graph.types if t in graph.tables and kind in (None, t)]
-    path = os.path.expanduser(os.fspath(path))
-    said = stem(path).removeprefix("labels.")
-    kind = kind or (said if said in graph.types else graph.types[0] if len(graph.types) == 1 else None)
+    kind, path = typed(graph, path, kind)
+    return [_read(graph, path, kind)]
+
+
+def typed(graph: Graph, path: str | os.PathLike[str], kind: str | None = None) -> tuple[str, str]:
+    """The type whose labels a file holds, and the file: labels.TYPE.*, TYPE=FILE, or any of a graph of one type.
+
+    Raises DataError where there is no such file, UserError when the type is not clear.
+    """
+    said, told, rest = os.fspath(path).partition("=")
+    path = os.fspath(path)
+    if kind is None and told and not os.path.exists(os.path.expanduser(path)):
+        if said not in graph.types:
+            raise unknown("type", said, graph.types)
+        kind, path = said, rest
+    path = os.path.expanduser(path)
+    if not os.path.isfile(path):
+        raise DataError(f"no labels file '{path}'")
+    name = stem(path).removeprefix("labels.")
+    kind = kind or (name if name in graph.types else graph.types[0] if len(graph.types) == 1 else None)
     if kind is None:
         raise UserError(
-            f"of which type are the nodes in '{path}'? Name it, or call the file labels.TYPE.csv; types are "
+            f"of which type are the nodes in '{path}'? Say TYPE={path}, or call the file labels.TYPE.csv; types are "
             + ", ".join(graph.types)
         )
-    return [_read(graph, path, kind)]
+    return kind, path
 
 
 def _read(graph: Graph, path: str, kind: str) -> NodeLabels:

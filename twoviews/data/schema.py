@@ -42,7 +42,7 @@ def parse(graph: Graph, spec: str | Sequence) -> MetaPath:
     """One meta-path.
 
     spec: "a-b-a", "a>b>a" or ("a", "b", "a") by types; "a -likes-> b -rev_likes-> a", "likes>rev_likes",
-    ("likes", "rev_likes") or triples (source, relation, target) by relations.
+    ("likes", "rev_likes") or triples (source, relation, target) by relations. Names that hold a "-" are parted by ">".
     Raises UserError that names the break and what could follow; DataError where a step has no edge.
     """
     wanted, written = _read(graph, spec)
@@ -102,14 +102,14 @@ def _read(graph: Graph, spec: str | Sequence) -> tuple[list[Wanted], str]:
     """The steps that are asked for, and how the path is written."""
     if isinstance(spec, str) and "->" in spec:
         *parts, last = (part.strip() for part in spec.split("->"))
-        pairs = [[word.strip() or None for word in part.partition("-")[::2]] for part in parts]
+        pairs = [_begun(graph, part) for part in parts]
         kinds = [*(kind for kind, _ in pairs), last]
         for kind in kinds:
             if kind not in graph.types:
                 raise unknown("node type", kind or "", graph.types)
         text = "".join(f"{kind} -{name}-> " if name else f"{kind} -> " for kind, name in pairs) + last
         return [(*pair, kind) for pair, kind in zip(pairs, kinds[1:], strict=True)], text  # type: ignore[misc]
-    words: list[Any] = [word.strip() for word in re.split(">|-", spec)] if isinstance(spec, str) else list(spec)
+    words: list[Any] = [word.strip() for word in _split(graph, spec)] if isinstance(spec, str) else list(spec)
     if not all(isinstance(word, str) for word in words):
         known = [r.triple for r in graph.relations]
         for triple in words:
@@ -126,7 +126,22 @@ def _read(graph: Graph, spec: str | Sequence) -> tuple[list[Wanted], str]:
     if len(words) < 2:
         near = _onward(graph, words[0]) if words else f"types are {', '.join(graph.types)}"
         raise UserError(f"meta-path '{'-'.join(words)}' has no step, give two types or more; {near}")
-    return [(a, None, b) for a, b in zip(words, words[1:], strict=False)], "-".join(words)
+    mark = ">" if any("-" in word for word in words) else "-"
+    return [(a, None, b) for a, b in zip(words, words[1:], strict=False)], mark.join(words)
+
+
+def _split(graph: Graph, spec: str) -> list[str]:
+    """The names of a path without arrows; one of a graph's own may hold a "-"."""
+    known = {*graph.types, *(r.name for r in graph.relations)}
+    words = spec.split(">")
+    return words if len(words) > 1 and known.issuperset(map(str.strip, words)) else re.split(">|-", spec)
+
+
+def _begun(graph: Graph, part: str) -> tuple[str | None, str | None]:
+    """Type and relation of "author -writes", which goes before an arrow."""
+    fits = [kind for kind in graph.types if part.startswith(kind) and part[len(kind) :].lstrip()[:1] in ("", "-")]
+    kind = max(fits, key=len, default=part.partition("-")[0].strip())
+    return kind or None, part[len(kind) :].strip().removeprefix("-").strip() or None
 
 
 def _break(graph: Graph, at: str | None, source: str | None, name: str | None, target: str | None) -> str:

@@ -71,8 +71,8 @@ class node2vec_walks:
     def __post_init__(self) -> None:
         _check_length(self.length)
         for name, value in (("p", self.p), ("q", self.q)):
-            if not value > 0:
-                raise UserError(f"views.{name} must be above 0, got {value}")
+            if not 0 < value < float("inf"):
+                raise UserError(f"views.{name} must be above 0 and finite, got {value}")
 
     def over(self, source: Graph, size: int, seed: int) -> "Walked":
         """Raises DataError where there is no edge."""

@@ -44,7 +44,7 @@ class Found(NamedTuple):
 def update(
     x: Tensor, y: Tensor, n: Tensor, yb: Tensor, nb: Tensor, pair: Tensor, *, loss: str, negatives: int, lr: float
 ) -> Found:
-    """-lr times the gradient of the sum over all pairs of B chunks, as skipgramkernels.gradients gives it for one.
+    """-lr times the gradient of the sum over all pairs of B chunks, as skipgramchunk.gradients gives it for one.
 
     x:    (B, L, D) centres.  y: (B, M, D) what they see.  n: (B, G, K, D) negatives of each group.
     yb:   (B, M), nb: (B, G, K), what is added to their scores.

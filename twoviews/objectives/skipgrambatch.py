@@ -1,6 +1,6 @@
 """Skip-gram on a GPU: the chunks of the compiled kernels, many at a time, by the update in closed form.
 
-What is drawn is what `skipgramkernels.plan` draws, so one chunk here changes the tables as one does there. Chunks of a
+What is drawn is what `skipgramdraws.plan` draws, so one chunk here changes the tables as one does there. Chunks of a
 batch see the tables as they were before it, so what they ask of a frequent row adds up to a step that is too long: of
 more than MOST steps of single pairs only the direction is kept, at that length.
 """
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from .skipgram import update
-from .skipgramkernels import How, Noise, plan
+from .skipgramdraws import How, Noise, plan
+from .skipgramkernels import FARTHEST
 
 TOGETHER = 32  # chunks, fewer where there are few rows
 MOST = 128
@@ -78,14 +79,19 @@ def _learn(method: Any, c: _Chunks, kinds: Tensor, groups: int, lr: float) -> tu
         contexts = part.contexts[:, part.right : part.right + part.width]
         rows = inputs[c.centres], contexts[c.contexts], contexts[drawn], shift[c.contexts], shift[drawn]
         found = update(*rows, pair, loss=method.loss, negatives=method.negatives, lr=lr)
-        inputs.index_add_(0, c.centres.flatten(), (found.dx * held[0][..., None]).flatten(0, 1))
-        contexts.index_add_(0, c.contexts.flatten(), (found.dy * held[1][..., None]).flatten(0, 1))
-        contexts.index_add_(0, drawn.flatten(), (found.dn * held[2][..., None]).flatten(0, 2))
+        inputs.index_add_(0, c.centres.flatten(), (found.dx * (_near(found.dx) * held[0])[..., None]).flatten(0, 1))
+        contexts.index_add_(0, c.contexts.flatten(), (found.dy * (_near(found.dy) * held[1])[..., None]).flatten(0, 1))
+        contexts.index_add_(0, drawn.flatten(), (found.dn * (_near(found.dn) * held[2])[..., None]).flatten(0, 2))
         if method.bias is not None:
             method.bias.index_add_(0, c.contexts.flatten(), (found.dyb * held[1]).flatten())
             method.bias.index_add_(0, drawn.flatten(), (found.dnb * held[2]).flatten())
         loss, count = loss + found.loss, found.pairs
     return loss, count
+
+
+def _near(change: Tensor) -> Tensor:
+    """(..., D) -> (...): what to multiply changes of rows with, so that none is longer than FARTHEST."""
+    return FARTHEST / change.norm(dim=-1).clamp(min=FARTHEST)
 
 
 def _held(pair: Tensor, c: _Chunks, drawn: Tensor, rows: int, negatives: int) -> tuple[Tensor, Tensor, Tensor]:

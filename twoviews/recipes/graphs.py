@@ -19,11 +19,13 @@ import numpy as np
 
 from ..calls import change
 from ..data.graph import Graph
-from ..data.graphs import graph
+from ..data.graphs import graph, is_graph
 from ..data.once import kept, taken
+from ..data.text import is_text
 from ..data.walks import edges, node2vec_walks, walks
 from ..encoders.relational import Relational
 from ..encoders.table import table
+from ..errors import UserError
 from ..methods.deepwalk import deepwalk as DeepWalk
 from ..methods.gtn import GTN
 from ..methods.line import LINE
@@ -102,6 +104,8 @@ def reading(data: Any, labels: str | None, read: Mapping[str, Any] | None) -> pa
 
 
 def seen(data: Any, labels: str | None, read: Mapping[str, Any] | None) -> tuple[partial, Graph]:
+    if is_text(data) and not is_graph(data):
+        raise UserError(f"'{data}' is a text, and this recipe takes a graph; leave --recipe out, or take word2vec")
     source = reading(data, labels, read)
     g = taken(source)  # of_one_type may have read it
     return source, kept(source, g)

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..calls import change
+from ..data.graphs import is_graph
 from ..data.once import kept
 from ..data.sentences import sentences
 from ..data.text import text
 from ..encoders.table import table
+from ..errors import UserError
 from ..methods.word2vec import SkipGram
 from ..optim import linear, sgd
 from ..run import Run
@@ -29,6 +31,8 @@ BLOCK = 2**16  # words that are made at a time
 
 def word2vec(data: Any, *, read: Mapping[str, Any] | None = None, tokens: int = TOKENS) -> Run:
     """word2vec: a word from each of its neighbours, against words drawn by frequency."""
+    if is_graph(data):
+        raise UserError(f"'{data}' is a graph, and word2vec learns from a text; leave --recipe out, or take deepwalk")
     source = partial(text, data=data)
     for name, value in (read or {}).items():
         source = change(source, name, value, "data")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
+from ..evaluate.alike import others
 from .naming import kinds_of, name_of, types_of
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..data.nodelabels import NodeLabels
 
 SHOWN, NEAR = 12, 10  # cards in all, at least two of a type; neighbours on each
-BLOCK = 100_000  # rows compared at a time
 STYLE = """
 .alike h3 { display: flex; justify-content: space-between; gap: .6rem; }
 .alike h3 small { font-weight: 400; flex: none; }
@@ -44,31 +43,15 @@ def alike(weight: Tensor, entries: Entries, labels: Sequence[NodeLabels]) -> tup
             continue
         share = max(2, SHOWN // len(types))
         asked = known[np.argsort(-entries.counts[known], kind="stable")[:share]]
-        for row, (found, score) in zip(asked.tolist(), nearest(weight, asked, known), strict=True):
-            cards.append(_card(entries, row, found, score, classes, kind if entries.typed else ""))
+        parts = {0: torch.from_numpy(known)}
+        scores, found = others(weight.float(), asked, np.zeros_like(asked), parts, min(NEAR, len(known) - 1))
+        for row, near, score in zip(asked.tolist(), found.tolist(), scores.tolist(), strict=True):
+            cards.append(_card(entries, row, near, score, classes, kind if entries.typed else ""))
     if not cards:
         return "<p>Nothing was met often enough to be compared.</p>", ""
     of, same = (" of each type", " others of that type") if entries.typed else ("", " others")
     mark = " ✓ marks one of the same label." if classes else ""
     return f'<div class="grid">{"".join(cards)}</div>', LEAD.format(of=of, same=same, mark=mark)
-
-
-def nearest(
-    weight: Tensor, asked: np.ndarray, known: np.ndarray, k: int = NEAR, block: int = BLOCK
-) -> list[tuple[list[int], list[float]]]:
-    """For each of some rows the k others among `known` with the largest cosine, best first; `block` rows at a time."""
-    rows = torch.from_numpy(known)
-    query = normalize(_taken(weight, torch.from_numpy(asked)), dim=1)
-    best = torch.full((len(asked), k), -2.0)
-    place = torch.full((len(asked), k), -1)
-    for some in rows.split(block):
-        score = query @ normalize(_taken(weight, some), dim=1).T
-        score[some == torch.from_numpy(asked)[:, None]] = -2.0
-        both, at = torch.cat([best, score], 1).topk(k, dim=1)
-        place = torch.cat([place, some.expand(len(asked), -1)], 1).gather(1, at)
-        best = both
-    cut = [int((row > -2.0).sum()) for row in best]
-    return [(place[i, :n].tolist(), best[i, :n].tolist()) for i, n in enumerate(cut)]
 
 
 def classes_of(labels: Sequence[NodeLabels]) -> dict[int, tuple[int, np.ndarray]]:
@@ -90,7 +73,3 @@ def _card(entries: Entries, row: int, found: list[int], score: list[float], clas
 
 def _same(a: tuple[int, np.ndarray] | None, b: tuple[int, np.ndarray] | None) -> bool:
     return a is not None and b is not None and a[0] == b[0] and bool((a[1] & b[1]).any())
-
-
-def _taken(weight: Tensor, rows: Tensor) -> Tensor:
-    return weight[rows.to(weight.device)].float().cpu()

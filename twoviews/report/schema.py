@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ..data.graph import Graph, Relation
+from ..data.graph import Graph, Relation, given
 from .figures import COLOURS
 
 WIDTH, SMALLEST, LARGEST = 720, 30, 52  # of the drawing; radius of a circle
@@ -29,16 +29,16 @@ Drawn = tuple[str, str]
 
 def schema(graph: Graph) -> str:
     """The picture, and every relation with its edges as a table."""
-    given = [relation for relation in graph.relations if relation.reverse is None]
-    back = len(graph.relations) - len(given)
+    forward = [relation for relation in graph.relations if relation.reverse is None]
+    back = len(graph.relations) - len(forward)
     said = "Each relation can be walked backwards, too." if back else ""
-    lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _row(r))}</tr>" for r in given)
+    lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in _row(graph, r))}</tr>" for r in forward)
     head = "".join(f"<th>{name}</th>" for name in ("from", "relation", "to", "edges", "weights"))
     table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
     return (
         f'<figure class="card"><div class="wide" role="region" aria-label="types and relations" tabindex="0">'
-        f"{drawn(graph, given)}</div><figcaption>{said}</figcaption></figure>"
-        f'<details><summary>{len(given):,} relations as a table</summary><div class="wide">{table}</div></details>'
+        f"{drawn(graph, forward)}</div><figcaption>{said}</figcaption></figure>"
+        f'<details><summary>{len(forward):,} relations as a table</summary><div class="wide">{table}</div></details>'
     )
 
 
@@ -50,7 +50,7 @@ def drawn(graph: Graph, relations: Sequence[Relation]) -> str:
     joined: dict[tuple[str, str], list[Relation]] = defaultdict(list)
     for relation in relations:
         joined[min((relation.source, relation.target), (relation.target, relation.source))].append(relation)
-    lines = [_arrow(at, radius, ends, some) for ends, some in joined.items()]
+    lines = [_arrow(graph, at, radius, ends, some) for ends, some in joined.items()]
     arrows, words = "".join(line for line, _ in lines), "".join(told for _, told in lines)
     circles = "".join(
         f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{radius[name]:.0f}" fill="{colour}" stroke="{colour}"/>'
@@ -59,7 +59,7 @@ def drawn(graph: Graph, relations: Sequence[Relation]) -> str:
         for t, name in enumerate(graph.types)
         for (x, y), colour in [(at[name], COLOURS[t % len(COLOURS)])]
     )
-    told = "; ".join(f"{r.source} {r.name} {r.target}, {len(r):,} edges" for r in relations)
+    told = "; ".join(f"{r.source} {r.name} {r.target}, {given(graph, r):,} edges" for r in relations)
     tip = '<path d="M0 0L8 4L0 8z"/>'
     return (
         f'<svg class="schema" viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(told, quote=True)}">'
@@ -95,14 +95,16 @@ def places(graph: Graph, relations: Sequence[Relation]) -> tuple[dict[str, Point
     return at, height
 
 
-def metapaths(found: Mapping[str, Any] | None, given: Sequence[str]) -> str:
-    """What `metapaths=auto` chose and why, or what the run was given. found: what metapaths.json holds."""
-    paths = [str(path) for path in (found or {}).get("paths") or given if path]
+def metapaths(found: Mapping[str, Any] | None, asked: Sequence[str]) -> str:
+    """What `metapaths=auto` chose and why, what GTN has learned, or what the run was asked for. found: what
+    metapaths.json holds."""
+    found = found or {}
+    paths = [str(path) for path in found.get("paths") or found.get("lines") or asked if path]
     if not paths:
-        return "<h3>Meta-paths</h3><p>None: walks follow any edge.</p>"
+        return "<h3>Meta-paths</h3><p>None: any edge counts.</p>"
     said = "".join(f"<li><code>{escape(path)}</code></li>" for path in paths)
-    why = f"<p>{escape(str(found['said']))}</p>" if found and found.get("said") else ""
-    return f"<h3>Meta-paths</h3><ul>{said}</ul>{why}{_tried((found or {}).get('tried') or [])}"
+    why = f"<p>{escape(str(found['said']))}</p>" if found.get("said") else ""
+    return f"<h3>Meta-paths</h3><ul>{said}</ul>{why}{_tried(found.get('tried') or [])}"
 
 
 def _tried(tried: Sequence[Mapping[str, Any]]) -> str:
@@ -117,7 +119,9 @@ def _tried(tried: Sequence[Mapping[str, Any]]) -> str:
     return f"<details><summary>The {len(tried):,} short runs</summary>{table}</details>" if tried else ""
 
 
-def _arrow(at: Mapping[str, Point], radius: Mapping[str, float], ends: tuple[str, str], some: list[Relation]) -> Drawn:
+def _arrow(
+    graph: Graph, at: Mapping[str, Point], radius: Mapping[str, float], ends: tuple[str, str], some: list[Relation]
+) -> Drawn:
     """The line with its arrows, and the words beside it."""
     (x, y), (u, v) = at[ends[0]], at[ends[1]]
     if ends[0] == ends[1]:
@@ -136,7 +140,7 @@ def _arrow(at: Mapping[str, Point], radius: Mapping[str, float], ends: tuple[str
         tips = "marker-end='url(#arrow)' " if any(r.target == ends[1] for r in some) else ""
         tips += "marker-start='url(#arrow)'" if any(r.target == ends[0] for r in some) else ""
     told = "".join(
-        f'<text x="{middle[0]:.0f}" y="{middle[1] + 4 + 15 * i:.0f}">{escape(_short(r.name))} {len(r):,}</text>'
+        f'<text x="{middle[0]:.0f}" y="{middle[1] + 4 + 15 * i:.0f}">{escape(_short(r.name))} {given(graph, r):,}</text>'
         for i, r in enumerate(some[:MOST])
     )
     return f'<path d="{path}" {tips}/>', told
@@ -146,10 +150,10 @@ def _radius(size: int, largest: int) -> float:
     return SMALLEST + (LARGEST - SMALLEST) * math.log1p(size) / math.log1p(max(1, largest))
 
 
-def _row(relation: Relation) -> tuple[str, ...]:
+def _row(graph: Graph, relation: Relation) -> tuple[str, ...]:
     weights = relation.weights
     scale = "equal" if weights is None or not len(weights) else f"{weights.min():.3g} to {weights.max():.3g}"
-    return escape(relation.source), escape(relation.name), escape(relation.target), f"{len(relation):,}", scale
+    return escape(relation.source), escape(relation.name), escape(relation.target), f"{given(graph, relation):,}", scale
 
 
 def _short(name: str) -> str:
