@@ -32,18 +32,38 @@ def commands(text):
             yield words[1:]
 
 
+def write_data(folder):
+    """Small data of the kinds that the pages name."""
+    (folder / "log.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u in range(9) for i in range(9)))
+    (folder / "friends.csv").write_text("src,dst\n" + "".join(f"{u},{(u + 1) % 9}\n" for u in range(9)))
+    lines = ["the cat sat on the mat", "the dog ran", "on the mat the dog sat and the cat ran off"] * 9
+    (folder / "corpus.txt").write_text("\n".join(lines))
+    (folder / "edges").mkdir()
+    people = ["Ann", "Bob", "Cay", "Dan", "Eve", "Flo", "Gus", "Hal"]
+    wrote = "".join(f"{people[(p + i) % 8]},p{p}\n" for p in range(24) for i in (0, 1, 2))
+    (folder / "edges" / "author.writes.paper.csv").write_text("src,dst\n" + wrote)
+    for other, few in (("venue", 3), ("term", 5)):
+        lines = "".join(f"p{p},{other}{p % few}\n" for p in range(24))
+        (folder / "edges" / f"paper.has.{other}.csv").write_text("src,dst\n" + lines)
+
+
+KINDS = {"edges": "edges", "friends": "friends.csv", "corpus": "corpus.txt"}  # how data is called, what stands for it
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_commands_exist_and_their_settings_fit(page, tmp_path):
-    (tmp_path / "log.csv").write_text("user,item\n" + "".join(f"{u},{i}\n" for u in range(9) for i in range(9)))
+    write_data(tmp_path)
     for name, *words in commands(page.read_text()):
         context = COMMANDS[name].make_context(name, list(words))
         settings = cli.pairs(context.params.get("settings"))
         recipe = context.params.get("recipe") or "auto"
         assert recipe in RECIPES
-        log = recipe in HISTORIES or re.search(
-            r"\.(csv|tsv|txt|inter|parquet)(\.gz)?$", context.params.get("data") or ""
-        )
-        if log and "photos" not in context.params["data"]:
+        data = context.params.get("data") or ""
+        log = recipe in HISTORIES or re.search(r"\.(csv|tsv|txt|inter|parquet)(\.gz)?$", data)
+        table = next((KINDS[kind] for kind in KINDS if Path(data).name.startswith(kind)), None)
+        if table and name in ("train", "check"):
+            run = RECIPES[recipe](str(tmp_path / table))
+        elif log and "photos" not in data:
             run = RECIPES["bert4rec" if recipe == "auto" else recipe](str(tmp_path / "log.csv"))
         else:
             run = RECIPES["cifar10_simclr" if recipe == "auto" else recipe]("data.zip")
@@ -68,6 +88,21 @@ def test_the_python_of_the_guide_runs(tmp_path, monkeypatch):
     assert np.load("embeddings.npy").shape == (200, names["encoder"].dim)
     assert isinstance(names["run"], Run)
     assert names["run"].to_json()["batchnorm"] == 8
+
+
+@pytest.mark.parametrize("page", ["graphs.md", "words.md"])
+def test_the_python_of_graphs_and_words_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.S)
+    assert len(blocks) == 2
+    names = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+    if page == "graphs.md":
+        assert names["nodes"].weight.shape == (len(names["found"]), 128)
+    else:
+        assert "neighbours told" in names["table"].probes
 
 
 def test_make_knows_readmes_commands():

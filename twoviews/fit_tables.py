@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from . import dist, skipgram
+from .build import untrained
 from .calls import knobs
 from .checkpoint import save, save_encoder, steps, writing
 from .data.entries import Entries, entries_of, read_entries
@@ -41,7 +42,7 @@ from .evaluate.table import Table
 from .evaluate.words import word_tests
 from .folder import write_json, write_skipped
 from .log import Log
-from .measure_tables import FULL, QUICK, link_auc, measure_graph, measure_words
+from .measure_tables import FULL, QUICK, link_auc, measure_graph, measure_words, vectors
 from .methods.prone import ProNE
 from .methods.word2vec import SkipGram
 from .report.tables import write_table_report
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 
 HELD = {Graph: 10_000, Corpus: 200_000}  # edges, tokens of a text, that are held out at most
 CHOSEN = "metapaths.json"
-UNUSED = {"start": None, "accumulate": 1, "micro_batch": None, "recompute": False, "shard": False}
+UNUSED: dict[str, Any] = {"start": None, "accumulate": 1, "micro_batch": None, "recompute": False, "shard": False}
 UNUSED |= {"precision": "fp32", "clip": None}
 
 
@@ -154,7 +155,9 @@ class TableTask:
         self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
     ) -> tuple[Table | None, Diagnosis]:
         save_encoder(folder, method.encoder)
-        entries = read_entries(folder)
+        entries = counted(read_entries(folder), self.run, method)
+        with writing(folder):
+            entries.write(folder)
         write_untrained(folder, entries)
         table = None
         try:
@@ -244,6 +247,19 @@ def solved(method: ProNE, edges: csr_matrix, seed: int, folder: Path, log: Log) 
             bar(1)
         save(folder, 1, method, {"step": 1})
     return 1
+
+
+def counted(entries: Entries, run: Run, method: Method) -> Entries:
+    """With a count of 1 where the epoch that was counted did not come by, and another one did."""
+    none = np.flatnonzero(entries.counts == 0)
+    if not len(none):
+        return entries
+    start = untrained(run)
+    if isinstance(start, SkipGram):
+        start.finish()
+    counts = entries.counts.copy()
+    counts[none[(vectors(method)[none] != vectors(start)[none]).any(1)]] = 1
+    return replace(entries, counts=counts)
 
 
 def write_untrained(folder: Path, entries: Entries) -> None:

@@ -47,7 +47,7 @@ def metapath2vec(
     return Run(
         **shared(source, g, 80, tokens),
         views=partial(walks, metapaths="auto", length=80),
-        method=partial(MetaPath2Vec, window=10),
+        method=partial(MetaPath2Vec, window=10, shrink=True),
     )
 
 

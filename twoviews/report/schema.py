@@ -139,9 +139,9 @@ def _arrow(
         middle = (x + (a + far - b) / 2 * dx, y + (a + far - b) / 2 * dy - 10 - 15 * (len(some[:MOST]) - 1))
         tips = "marker-end='url(#arrow)' " if any(r.target == ends[1] for r in some) else ""
         tips += "marker-start='url(#arrow)'" if any(r.target == ends[0] for r in some) else ""
+    lines = [f"{escape(_short(r.name))} {given(graph, r):,}" for r in some[:MOST]]
     told = "".join(
-        f'<text x="{middle[0]:.0f}" y="{middle[1] + 4 + 15 * i:.0f}">{escape(_short(r.name))} {given(graph, r):,}</text>'
-        for i, r in enumerate(some[:MOST])
+        f'<text x="{middle[0]:.0f}" y="{middle[1] + 4 + 15 * i:.0f}">{line}</text>' for i, line in enumerate(lines)
     )
     return f'<path d="{path}" {tips}/>', told
 
