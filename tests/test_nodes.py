@@ -335,6 +335,9 @@ def test_errors():
     one = [Some("node", np.arange(4), ["a"], np.ones((4, 1), bool))]
     with pytest.raises(UserError, match="two classes or more"):
         node_table({"deepwalk": x}, one)
+    lonely = [Some("node", np.arange(1), ["a", "b"], np.ones((1, 2), bool), True)]
+    with pytest.raises(UserError, match="two classes or more"):
+        node_table({"deepwalk": x}, lonely)
     with pytest.raises(UserError, match="got line, deepwalk"):
         node_table({"line": x, "deepwalk": x}, one)
     two = [Some("node", np.arange(4), ["a", "b"], np.eye(2, dtype=bool)[[0, 1, 0, 1]])]

@@ -99,6 +99,11 @@ def test_more_columns_than_nodes():
     np.testing.assert_allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
 
 
+def test_two_nodes_in_one_column():
+    """The filter leaves nothing of them: the second factorisation is of zeros."""
+    assert np.isfinite(solved(np.array([[0.0, 1], [1, 0]]), 1)).all()
+
+
 def test_two_groups_are_told_apart():
     rng = np.random.default_rng(0)
     group = np.repeat([0, 1], 60)

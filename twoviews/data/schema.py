@@ -108,7 +108,7 @@ def _read(graph: Graph, spec: str | Sequence) -> tuple[list[Wanted], str]:
             if kind not in graph.types:
                 raise unknown("node type", kind or "", graph.types)
         text = "".join(f"{kind} -{name}-> " if name else f"{kind} -> " for kind, name in pairs) + last
-        return [(*pair, kind) for pair, kind in zip(pairs, kinds[1:], strict=True)], text  # type: ignore[misc]
+        return [(*pair, kind) for pair, kind in zip(pairs, kinds[1:], strict=True)], text
     words: list[Any] = [word.strip() for word in _split(graph, spec)] if isinstance(spec, str) else list(spec)
     if not all(isinstance(word, str) for word in words):
         known = [r.triple for r in graph.relations]

@@ -72,7 +72,7 @@ def node_table(
 ) -> Table:
     """The table of vectors (V, D) of nodes: "untrained" and "ProNE" beside a method by its own name, or ProNE alone.
 
-    labels: of one type each, the most first; without two classes they are left out.
+    labels: of one type each, the most first; without two nodes and two classes they are left out.
     pairs:  held-out links that no row was trained on.
     detail["curve"] of the first measure of a type holds every fraction, and detail["values"] the repeats.
     Raises UserError without labels and pairs, or for rows of two methods.
@@ -80,7 +80,8 @@ def node_table(
     others = [name for name in rows if name not in (UNTRAINED, PRONE)] or [name for name in rows if name == PRONE]
     if len(others) != 1:
         raise UserError(f"a table is of one method beside {UNTRAINED} and {PRONE}, got {', '.join(others) or 'none'}")
-    ours, labels = others[0], [some for some in labels if some.matrix.any(axis=0).sum() > 1]
+    ours = others[0]
+    labels = [some for some in labels if len(some.nodes) > 1 and some.matrix.any(axis=0).sum() > 1]
     labels.sort(key=lambda some: -len(some.nodes))
     if not labels and not pairs:
         raise UserError("nothing to measure by: give labels of some nodes, two classes or more, or hold out links")

@@ -119,7 +119,7 @@ def _singular(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _inverse(s: np.ndarray) -> np.ndarray:
     """1 / s, and 0 where the numbers in x hold nothing but rounding."""
-    least = 1e-6 * s[0]
+    least = max(1e-6 * s[0], np.finfo(s.dtype).tiny)
     return np.where(s > least, 1 / np.maximum(s, least), 0).astype(s.dtype)
 
 
