@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -289,6 +291,24 @@ def main() -> None:
         if isinstance(error, OSError):
             fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), 2)
         raise
+
+
+def entry() -> None:
+    """`main`, and then the end at once: a thread of Arrow that reads ahead while Python ends may abort the process,
+    with another exit code (https://github.com/apache/arrow/issues/34314).
+    """
+    code: Any = 0
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code
+    if "pyarrow" not in sys.modules or not isinstance(code, int | None):
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    for file in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            file.flush()
+    os._exit(code or 0)
 
 
 def plain(text: str) -> str:

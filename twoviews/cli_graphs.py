@@ -15,9 +15,7 @@ from .cli import Quiet, Settings, app, pairs
     "`torchrun --nproc-per-node 4 -m twoviews buckets edges/ -o runs/edges-buckets --partitions 16`"
 )
 def buckets(
-    data: Annotated[
-        str, typer.Argument(help="A graph, any kind that `train` takes, or edges (E, 2) as .npy.")
-    ],
+    data: Annotated[str, typer.Argument(help="A graph, any kind that `train` takes, or edges (E, 2) as .npy.")],
     settings: Settings = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the tables.")] = Path("runs/buckets"),
     partitions: Annotated[int, typer.Option(help="Parts of the nodes, of which two are held.", min=1)] = 8,

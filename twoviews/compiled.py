@@ -55,5 +55,5 @@ def below(bits, n):
 
 @compiled(inline="always")
 def unit(bits):
-    """A float32 in [0, 1) from 64 random bits: the lowest 24 of the high half, so that `below` may use the same."""
+    """A float32 in [0, 1) from the lowest 24 of 64 random bits: `below` takes the high half, and may use the same."""
     return np.float32((bits & uint64(0xFFFFFF)) * np.float32(2.0**-24))

@@ -210,7 +210,8 @@ class GTNTask:
         paths = readable(method, self.source.relations, self.labels.kind)
         heaviest = ((c, path, weight) for c, channel in enumerate(paths, 1) for path, weight in channel[:5])
         lines = [f"channel {c}: {weight:.0%} {path}" for c, path, weight in heaviest]
-        chosen = list(dict.fromkeys(next(path for path, _ in channel if path != STAYS) for channel in paths))
+        tops = (next((path for path, _ in channel if path != STAYS), None) for channel in paths)
+        chosen = [path for path in dict.fromkeys(tops) if path is not None]
         return {"chosen": chosen, "lines": lines, "channels": [channel[:SHOWN] for channel in paths]}
 
     def measured(self, method: Method, log: Log) -> Table:
