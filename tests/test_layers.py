@@ -36,6 +36,7 @@ ROWS = [
         "cli_graphs",
         "partitioned",
         "api",
+        "lists",
         "cli",
         "__main__",
         "__init__",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,7 @@ from .data.remote import is_pattern, is_url
 from .data.schema import parse_all
 from .data.stream import notes_of
 from .data.text import is_text, text
-from .encoders import ENCODERS
 from .errors import UserError, unknown
-from .evaluate import PROBES
 from .evaluate.embed import model
 from .evaluate.measure import Table
 from .evaluate.search import Found
@@ -44,25 +42,13 @@ from .folder import write_skipped
 from .log import Log
 from .lookup import embed as embed_rows
 from .lookup import similar as similar_rows
-from .methods import METHODS
-from .optim import OPTIMIZERS, SCHEDULES
 from .recipes import RECIPES
 from .recipes.demo import demo as demo_run
 from .recipes.photos import explain, train_and_test
-from .run import VIEWS, Run
+from .run import Run
 from .serve import embed_histories
 from .serve import similar as similar_items
 from .types import Source
-
-LISTS: dict[str, Mapping[str, Callable[..., Any]]] = {
-    "methods": METHODS,
-    "encoders": ENCODERS,
-    "views": VIEWS,
-    "optimizers": OPTIMIZERS,
-    "schedules": SCHEDULES,
-    "recipes": RECIPES,
-    "probes": PROBES,
-}
 
 
 def train(
@@ -297,19 +283,6 @@ def check(
     source = photos(data, labels=labels)
     with Log(quiet=quiet).progress("reading", len(source)) as bar:
         return check_photos(source, progress=bar)
-
-
-def catalogue(what: str) -> Iterator[str]:
-    """What can be chosen of one kind, a line each: settings with their defaults, or what a recipe is."""
-    if what not in LISTS:
-        raise unknown("list", what, LISTS)
-    for name, call in LISTS[what].items():
-        if what == "recipes":
-            yield f"{name:16} {(inspect.getdoc(call) or '').splitlines()[0]}"
-        else:
-            yield f"{name:16} {', '.join(f'{k}={v!r}' for k, v in calls.knobs(call).items())}"
-    if what == "encoders":
-        yield f"{'timm:NAME':16} any model of timm, where it is installed"
 
 
 def stem(data: Any) -> str:

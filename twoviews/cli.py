@@ -194,7 +194,7 @@ def list_(
     ] = None,
 ) -> None:
     """List what can be chosen, with its settings and their defaults."""
-    from .api import LISTS, catalogue
+    from .lists import LISTS, catalogue
 
     for kind in [what] if what else LISTS:
         if not what:
