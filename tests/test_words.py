@@ -215,3 +215,10 @@ def test_the_table_is_of_all_rows_and_says_what_it_means(files):
     assert "%" not in table.cells()["a"]["sim, rho"]
     with pytest.raises(UserError, match="held-out lines"):
         word_table({"a": vectors()}, WORDS, np.ones(40))
+
+
+def test_held_out_lines_without_neighbours_measure_nothing():
+    corpus = text([["a"], ["b"], ["a"]], least=1)
+    vectors = np.eye(2)
+    with pytest.raises(UserError, match="no two neighbours are left"):
+        word_table({"ours": vectors}, corpus.vocabulary, corpus.counts(), lines=corpus, sample=0)

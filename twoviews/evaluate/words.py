@@ -212,6 +212,9 @@ def word_table(
         raise UserError("words are measured by files of tests (WordSim, SimLex, questions-words) or by held-out lines")
     known = Known(words, counts, most)
     asked = None if lines is None else neighbours(lines, counts, window, sample, seed)
+    asked = None if asked is None or not len(asked) else asked
+    if not tests and asked is None:
+        raise UserError("of the held-out lines, thinned out, no two neighbours are left: hold out more, or give tests")
     found: dict[str, dict[str, Score]] = {}
     for name, vectors in rows.items():
         unit, out = known.unit(vectors), dict[str, Score]()
