@@ -37,15 +37,20 @@ def build(name, encoder=Tiny):
 
 def launch(world, work, folder, *args):
     """work(rank, world, folder, *args) in `world` processes that speak by gloo; what each returns."""
-    entry = (work, world, str(folder), args)
-    mp.start_processes(enter, entry, nprocs=world, start_method="spawn")
+    for again in ("", "-again"):
+        try:
+            mp.start_processes(enter, (work, world, str(folder), again, args), nprocs=world, start_method="spawn")
+            break
+        except mp.ProcessRaisedException as error:  # on a busy machine gloo's first meeting may fail, once
+            if again or "connectFullMesh" not in str(error):
+                raise
     return [torch.load(os.path.join(folder, f"{rank}.pt"), weights_only=False) for rank in range(world)]
 
 
-def enter(rank, work, world, folder, args):
+def enter(rank, work, world, folder, again, args):
     torch.set_num_threads(1)
     wait = timedelta(seconds=60)
-    init = f"file://{folder}/init-{world}"
+    init = f"file://{folder}/init-{world}{again}"
     torch.distributed.init_process_group("gloo", init_method=init, rank=rank, world_size=world, timeout=wait)
     torch.save(work(rank, world, folder, *args), os.path.join(folder, f"{rank}.pt"))
     if torch.distributed.is_initialized():
