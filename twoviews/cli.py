@@ -294,15 +294,15 @@ def main() -> None:
 
 
 def entry() -> None:
-    """`main`, and then the end at once: a thread of Arrow that reads ahead while Python ends may abort the process,
-    with another exit code (https://github.com/apache/arrow/issues/34314).
+    """`main`, and then the end at once: a thread of Arrow or of gloo that asks for Python while it ends aborts the
+    process, with another exit code (https://github.com/apache/arrow/issues/34314).
     """
     code: Any = 0
     try:
         main()
     except SystemExit as end:
         code = end.code
-    if "pyarrow" not in sys.modules or not isinstance(code, int | None):
+    if not isinstance(code, int | None):
         sys.exit(code)
     atexit._run_exitfuncs()
     for file in (sys.stdout, sys.stderr):
