@@ -56,6 +56,22 @@ class Tokens:
     bounds: np.ndarray
 
 
+@dataclass
+class Places:
+    """What an encoder that predicts sees of a batch: rows in the order in which they are met, places side by side in each.
+
+    Frames of a recording or sentences of a document are R rows of W = 1 place; a grid of patches has rows and columns.
+
+    z:    (B, R, W, D) each place alone.
+    c:    (B, R, W, C) the context at each place: a function of what stands in its own row and in those before.
+    seen: (B, R, W) bool, False at places that hold nothing (padding).
+    """
+
+    z: Tensor
+    c: Tensor
+    seen: Tensor
+
+
 class Stream(Protocol):
     """Sequences that are made when they are asked for and never kept: two views are a token and what stands near it."""
 
