@@ -19,6 +19,7 @@ ROWS = [
     {"report"},
     {
         "build",
+        "ending",
         "fit",
         "fit_photos",
         "fit_histories",

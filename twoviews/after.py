@@ -28,7 +28,6 @@ from .evaluate.search import Found, Stamp, open_index
 from .export import export_encoder
 from .export.histories import export_histories
 from .fit import Result, Task, open_task
-from .fit_gtn import GTNTask
 from .folder import write_json, write_skipped
 from .log import Log
 from .report.compare import write_comparison
@@ -65,8 +64,6 @@ def open_run(run: str | Path | Result, device: str | None, log: Log) -> Opened:
         raise UserError(f"the data of {folder} cannot be had: {why}") from None
     if task.source.fingerprint() != about["data"]["fingerprint"]:
         raise UserError(f"the data has changed since {folder} was trained: put it back, or train on it anew")
-    if isinstance(task, GTNTask) and not isinstance(run, Result):
-        task.keep_best(method, folder)
     return Opened(folder, task, method.to(where), where)
 
 

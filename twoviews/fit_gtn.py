@@ -8,7 +8,6 @@ RUN/metapaths.json         the meta-paths that were found, with their weights
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -21,22 +20,21 @@ import torch
 from . import dist
 from .build import learn, untrained, whole
 from .calls import accepts, name
-from .checkpoint import fill, save_encoder, save_weights, weights
+from .checkpoint import save_encoder
 from .data.entries import Entries, entries_of
 from .data.graph import Graph, Relation
 from .data.graphs import notes
 from .data.nodelabels import NodeLabels, node_labels
-from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
-from .doctor.rules import diagnose
 from .doctor.tables import checkup_tables
 from .encoders.table import Table as Vectors
+from .ending import conclude, fill_best, keep_best
 from .errors import DataError, UserError
 from .evaluate.nodes import UNTRAINED, Problem, f1, unit
 from .evaluate.score import Score, difference, score
 from .evaluate.split import holdout
 from .evaluate.table import CHANCE, Table
-from .folder import write_json, write_skipped
+from .folder import write_json
 from .log import Log
 from .methods.gtn import GTN, STAYS, readable
 from .report.tables import write_table_report
@@ -131,7 +129,6 @@ class GTNTask:
 
     def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
         """Tells the validation nodes every `run.watch` epochs, and keeps the weights that did it best."""
-        best = folder / "best"
 
         def validate(epoch: int) -> dict[str, Any]:
             if not self.run.watch or (epoch % self.run.watch and epoch != self.run.epochs):
@@ -141,10 +138,7 @@ class GTNTask:
                 return {}
             macro, micro = self.f1(self.guesses(plain, self.valid), self.valid)
             found = {"epoch": epoch, "macro": macro, "micro": micro}
-            if macro > best_so_far(best):
-                best.mkdir(exist_ok=True)
-                save_weights(plain, best / "method.safetensors")
-                write_json(best / "best.json", found)
+            keep_best(folder, plain, found, by="macro")
             return found
 
         return validate
@@ -156,26 +150,13 @@ class GTNTask:
     def finish(
         self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
     ) -> tuple[Table | None, Diagnosis]:
-        if self.keep_best(method, folder):
-            log.say(f"kept: the weights after epoch {json.loads((folder / 'best' / 'best.json').read_text())['epoch']}")
+        fill_best(folder, method, log)
         self.entries().write(folder)
         save_encoder(folder, self.table_of(method).encoder)
         write_json(folder / "metapaths.json", self.found(method))
         table = self.measured(method, log)
         write_json(folder / "evaluation.json", table.to_json())
-        write_json(folder / "checkup.json", self.checkup(method, device))
-        write_skipped(folder / "skipped.csv", skipped)
-        diagnosis = diagnose(read_course(folder))
-        write_json(folder / "doctor.json", diagnosis.to_json())
-        self.report(folder, method, device, log)
-        return table, diagnosis
-
-    def keep_best(self, method: Method, folder: Path) -> bool:
-        """Fill the method with the weights that told the validation nodes best. False where none were kept."""
-        best = folder / "best"
-        if there := (best / "best.json").exists():
-            fill(method, weights(best / "method.safetensors"), str(best))
-        return there
+        return table, conclude(self, folder, method, device, log, skipped, self.checkup(method, device))
 
     def checkup(self, method: Method, device: torch.device) -> dict[str, Any]:
         return checkup_tables(self.table_of(method), self.entries(), self.source, seed=self.run.seed)
@@ -284,10 +265,3 @@ def verdict(scores: Mapping[str, Mapping[str, Score]]) -> str:
     if behind:
         return f"{head}, not clearly more than {', '.join(behind)}: train longer, or set more paths."
     return f"{head}, more than {', '.join(others)} by more than the error of the test."
-
-
-def best_so_far(best: Path) -> float:
-    try:
-        return float(json.loads((best / "best.json").read_text())["macro"])
-    except OSError:
-        return -1.0

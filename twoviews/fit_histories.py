@@ -6,7 +6,6 @@ RUN/best/              the method as it was when validation liked it best, and b
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from . import dist
 from .build import learn, untrained, whole
 from .calls import describe, knobs
-from .checkpoint import fill, read_run, save_encoder, save_weights, weights, writing
+from .checkpoint import read_run, save_encoder, writing
 from .data.cloze import Ask, Cloze, Following
 from .data.cooccurrence import svd_vectors
 from .data.histories import Histories
@@ -25,10 +24,9 @@ from .data.logs import histories, notes
 from .data.rows import HistoryLoader
 from .data.splits import Division, divided
 from .data.vocabulary import mapped, near, read_items, write_items
-from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
 from .doctor.histories import checkup_histories
-from .doctor.rules import diagnose
+from .ending import conclude, fill_best, keep_best
 from .errors import UserError
 from .evaluate.carry import carried
 from .evaluate.described import described_vectors
@@ -37,7 +35,7 @@ from .evaluate.histories import ranking_table
 from .evaluate.ranking import Ranks, model_scorer, rank
 from .evaluate.sampled import rank_sampled
 from .evaluate.table import Table
-from .folder import write_json, write_skipped
+from .folder import write_json
 from .log import Log
 from .report.histories import write_history_report
 from .run import Run
@@ -107,7 +105,6 @@ class HistoryTask:
         chosen = np.random.default_rng(self.run.seed).permutation(len(question.history))[:ASKED]
         chosen = np.sort(chosen)
         asked = type(question)(question.history.subset(chosen), question.truth.subset(chosen))
-        best = folder / "best"
 
         def validate(epoch: int) -> dict[str, Any]:
             if epoch % self.run.watch and epoch != self.run.epochs:
@@ -119,10 +116,7 @@ class HistoryTask:
                 return {}
             ranks = rank(model_scorer(plain, self.ask, device), asked)
             found = {"epoch": epoch, "recall": ranks.recall(10).value, "ndcg": ranks.ndcg(10).value}
-            if found["ndcg"] > best_so_far(best):
-                best.mkdir(exist_ok=True)
-                save_weights(plain, best / "method.safetensors")
-                write_json(best / "best.json", found)
+            keep_best(folder, plain, found, by="ndcg")
             return found
 
         return validate
@@ -130,9 +124,7 @@ class HistoryTask:
     def finish(
         self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
     ) -> tuple[Table | None, Diagnosis]:
-        if (folder / "best" / "best.json").exists():
-            fill(method, weights(folder / "best" / "method.safetensors"), str(folder / "best"))
-            log.say(f"kept: the weights after epoch {json.loads((folder / 'best' / 'best.json').read_text())['epoch']}")
+        fill_best(folder, method, log)
         save_encoder(folder, method.encoder)
         table, keep = None, dict[str, Ranks]()
         if self.division.test is None:
@@ -140,12 +132,7 @@ class HistoryTask:
         else:
             table = measure_histories(self.run, method, self.division, device, log, keep)
             write_json(folder / "evaluation.json", table.to_json())
-        write_json(folder / "checkup.json", self.checkup(method, device, keep))
-        write_skipped(folder / "skipped.csv", skipped)
-        diagnosis = diagnose(read_course(folder))
-        write_json(folder / "doctor.json", diagnosis.to_json())
-        self.report(folder, method, device, log)
-        return table, diagnosis
+        return table, conclude(self, folder, method, device, log, skipped, self.checkup(method, device, keep))
 
     def checkup(self, method: Method, device: torch.device, rows: dict[str, Ranks] | None = None) -> dict[str, Any]:
         how: dict[str, Any] = {"rows": rows, "seed": self.run.seed, "device": device}
@@ -254,10 +241,3 @@ def told(carried: dict[str, int]) -> str:
         f"going on with the weights of another run: {carried['kept']:,} items kept, {carried['new']:,} new, "
         f"{carried['gone']:,} gone"
     )
-
-
-def best_so_far(best: Path) -> float:
-    try:
-        return float(json.loads((best / "best.json").read_text())["ndcg"])
-    except OSError:
-        return -1.0

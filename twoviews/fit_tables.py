@@ -32,15 +32,14 @@ from .data.sentences import held_out as held_lines
 from .data.sentences import sentences
 from .data.text import Corpus
 from .data.text import notes as text_notes
-from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
-from .doctor.rules import diagnose
 from .doctor.tables import checkup_tables
+from .ending import conclude
 from .errors import UserError
 from .evaluate.links import pairs
 from .evaluate.table import Table
 from .evaluate.words import word_tests
-from .folder import write_json, write_skipped
+from .folder import write_json
 from .log import Log
 from .measure_tables import FULL, QUICK, link_auc, measure_graph, measure_words, vectors
 from .methods.prone import ProNE
@@ -166,12 +165,8 @@ class TableTask:
         except UserError as why:
             write_json(folder / "evaluation.json", {"verdict": f"Not measured: {why}"})
             log.say(f"not measured: {why}")
-        write_json(folder / "checkup.json", self.checkup(method, device, table, entries))
-        write_skipped(folder / "skipped.csv", skipped)
-        diagnosis = diagnose(read_course(folder))
-        write_json(folder / "doctor.json", diagnosis.to_json())
-        self.report(folder, method, device, log)
-        return table, diagnosis
+        checkup = self.checkup(method, device, table, entries)
+        return table, conclude(self, folder, method, device, log, skipped, checkup)
 
     def measure(self, method: Method, log: Log, tests: Sequence[Any] = (), full: bool = False) -> Table:
         """tests: of words.  full: the whole protocol, not what is quick."""

@@ -58,7 +58,7 @@ class Tokens:
 
 @dataclass
 class Places:
-    """What an encoder that predicts sees of a batch: rows in the order in which they are met, places side by side in each.
+    """What an encoder that predicts sees of a batch: rows in the order they are met, places side by side in each.
 
     Frames of a recording or sentences of a document are R rows of W = 1 place; a grid of patches has rows and columns.
 

@@ -115,7 +115,7 @@ class Graph:
         return torch.tensor(index)
 
     def subset(self, indices: np.ndarray) -> Any:
-        raise NotImplementedError("a graph is held out by edges, see held_out")
+        raise UserError("a graph is held out by edges, see held_out")
 
     def fingerprint(self) -> str:
         """16 hex digits of the ids and the edges."""

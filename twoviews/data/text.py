@@ -89,7 +89,7 @@ class Corpus:
         return torch.tensor(index)
 
     def subset(self, indices: np.ndarray) -> Any:
-        raise NotImplementedError("a text is held out by lines, see twoviews.data.sentences.held_out")
+        raise UserError("a text is held out by lines, see twoviews.data.sentences.held_out")
 
     def fingerprint(self) -> str:
         """16 hex digits of the words, the tokens and the lines."""
