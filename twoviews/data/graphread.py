@@ -13,7 +13,7 @@ from .graphfiles import Listing, RelationFile
 from .graphobjects import ZERO, Edges, Given, weighed
 from .graphtables import WEIGHTS, Table, open_table, usual_ends
 from .logcolumns import plain
-from .logs import SAID, _named
+from .logs import SAID, as_names
 from .logsort import Coder
 from .room import free_memory
 
@@ -193,7 +193,7 @@ def _coded(column: Any, kind: str, ids: Ids, where: str) -> pa.Array:
     import pyarrow as pa
 
     try:
-        return _named(column, pa.large_string() if ids.text else pa.int64(), where)
+        return as_names(column, pa.large_string() if ids.text else pa.int64(), where)
     except DataError:
         if ids.text:
             raise

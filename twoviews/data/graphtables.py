@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError
 from .logcolumns import decoded, plain
 from .logfiles import ROWS, errors
-from .logtext import BLOCK, EXPANDS, INVALID, NUMBER, PACKED, _split, _trimmed, is_text
+from .logtext import BLOCK, EXPANDS, INVALID, NUMBER, PACKED, is_text, split_by, trimmed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,10 +159,10 @@ def _text(path: str, known: tuple[str, ...], triple: tuple[str, str, str] | None
             yield from _batches(path, mark, quote, names, skipped + header, columns, counted)
         elif mark == " ":
             for batch in _batches(path, "\x01", None, ("line",), skipped + header, ["line"], counted):
-                yield _split(batch.column(0), names, columns, counted)
+                yield split_by(batch.column(0), names, columns, counted)
         else:
             for batch in _batches(path, mark, quote, names, skipped + header, columns, counted):
-                yield _trimmed(batch)
+                yield trimmed(batch)
 
     return Table(path, names, header or bool(above_named), about, whole, numbers, read)
 

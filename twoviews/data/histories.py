@@ -98,7 +98,7 @@ class Histories:
         for numbers in (self.items, self.starts, self.stops, self.times):
             out.update(b"-" if numbers is None else np.ascontiguousarray(numbers).view(np.uint8).data)
         for names in (self.users, self.vocabulary):
-            for part in _bytes(names):
+            for part in buffers(names):
                 out.update(part)
         return out.hexdigest()
 
@@ -111,7 +111,7 @@ def tally(items: np.ndarray, catalogue: int) -> np.ndarray:
     return out
 
 
-def _bytes(names: pa.Array) -> tuple[bytes, bytes | memoryview, bytes | memoryview]:
+def buffers(names: pa.Array) -> tuple[bytes, bytes | memoryview, bytes | memoryview]:
     """The type of names, where each ends in their text, and the text."""
     import pyarrow as pa
 

@@ -13,7 +13,7 @@ from ..errors import DataError
 from .listing import EXTENSIONS, few
 from .logcolumns import Named
 from .logtext import SUFFIXES, is_text, layout, like, read_text, unfolded
-from .parquet import _holds_bytes
+from .parquet import holds_bytes
 from .remote import is_pattern, is_url
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _no_bytes(path: str) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        return not any(_holds_bytes(field.type) for field in pq.read_schema(path))
+        return not any(holds_bytes(field.type) for field in pq.read_schema(path))
     except (pa.ArrowException, OSError):
         return False
 

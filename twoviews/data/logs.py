@@ -170,7 +170,7 @@ def _clean(
                 counted[UNREAD] += rows[role].null_count - raw.null_count
                 counted[NO_TIME] -= rows[role].null_count - raw.null_count
             else:
-                rows[role] = _heavy(raw, least, where) if role == "weight" else _named(raw, kinds[role], where)
+                rows[role] = _heavy(raw, least, where) if role == "weight" else as_names(raw, kinds[role], where)
             if missing := rows[role].null_count:
                 counted[reasons[role]] += missing
                 kept = pc.is_valid(rows[role])
@@ -189,7 +189,7 @@ def _kind(kinds: list[pa.DataType]) -> pa.DataType:
     return pa.int64() if fits else pa.large_string()
 
 
-def _named(column: Any, kind: pa.DataType, where: str) -> pa.Array:
+def as_names(column: Any, kind: pa.DataType, where: str) -> pa.Array:
     """Ids, null where there is none."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -161,9 +161,9 @@ def read_text(path: str, about: Layout, columns: list[str], counted: Counter[str
             if about.lines:
                 batch = one_a_line(batch.column(0), about.delimiter, columns, counted)
             elif blanks:
-                batch = _split(batch.column(0), about.names, columns, counted)
+                batch = split_by(batch.column(0), about.names, columns, counted)
             elif about.spaced:
-                batch = _trimmed(batch)
+                batch = trimmed(batch)
             yield batch
 
 
@@ -186,7 +186,7 @@ def unfolded(users: pa.Array, items: Any, columns: list[str], counted: Counter[s
     return pa.record_batch(rows, names=columns)
 
 
-def _split(lines: Any, names: tuple[str, ...], columns: list[str], counted: Counter[str]) -> pa.RecordBatch:
+def split_by(lines: Any, names: tuple[str, ...], columns: list[str], counted: Counter[str]) -> pa.RecordBatch:
     """Columns of lines with any number of blanks between fields."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -198,7 +198,7 @@ def _split(lines: Any, names: tuple[str, ...], columns: list[str], counted: Coun
     return pa.record_batch([pc.list_element(words, names.index(name)) for name in columns], names=columns)
 
 
-def _trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
+def trimmed(batch: pa.RecordBatch) -> pa.RecordBatch:
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -155,7 +155,7 @@ def image_columns(path: str, schema: pa.Schema) -> tuple[str, str | None, list[s
     """The image column; the label column (one named so, else the first ClassLabel) and its class names."""
     import pyarrow as pa
 
-    images = [field.name for field in schema if _holds_bytes(field.type)]
+    images = [field.name for field in schema if holds_bytes(field.type)]
     if not images:
         raise DataError(f"'{path}' has no column of image bytes: its columns are {', '.join(schema.names)}")
     about = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
@@ -170,7 +170,7 @@ def image_columns(path: str, schema: pa.Schema) -> tuple[str, str | None, list[s
     return "image" if "image" in images else images[0], label, named.get(label or "")
 
 
-def _holds_bytes(kind: pa.DataType) -> bool:
+def holds_bytes(kind: pa.DataType) -> bool:
     import pyarrow as pa
 
     if pa.types.is_struct(kind):

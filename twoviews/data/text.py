@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import BrokenItem, DataError, UserError
 from ..log import console
-from .histories import _bytes, tally
+from .histories import buffers, tally
 from .listing import few
 from .textfiles import PACKED, Lines, Names, Shelf, files, is_text, opened
 
@@ -96,7 +96,7 @@ class Corpus:
         out = blake2b(digest_size=8)
         for numbers in (self.tokens, self.bounds):
             out.update(np.ascontiguousarray(numbers).view(np.uint8).data)
-        for part in _bytes(self.vocabulary):
+        for part in buffers(self.vocabulary):
             out.update(part)
         return out.hexdigest()
 
