@@ -72,7 +72,7 @@ def test_files_of_all_kinds(tmp_path, packed):
     assert corpus.key(0) == "the"
     assert corpus.read(3) == 3
     assert corpus.kinds is corpus.labels is corpus.classes is None
-    with pytest.raises(NotImplementedError, match="held_out"):
+    with pytest.raises(UserError, match="held_out"):
         corpus.subset(np.arange(2))
 
 

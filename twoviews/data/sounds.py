@@ -5,7 +5,7 @@ data -> Listing (names, places, labels) -> headers -> Sounds -> float32 (1, 1, T
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
