@@ -8,7 +8,8 @@ from scipy.special import iv
 
 from twoviews.encoders.table import Table
 from twoviews.errors import DataError, UserError
-from twoviews.methods.prone import ProNE, factorised
+from twoviews.methods.prone import ProNE
+from twoviews.objectives.spectral import factorised
 from twoviews.types import Batch
 
 

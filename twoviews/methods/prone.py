@@ -18,13 +18,11 @@ import torch
 from torch import nn
 
 from ..errors import DataError, UserError
+from ..objectives.spectral import factorised, inverse, singular, unit_rows
 from ..types import Batch, Method, Out
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix, spmatrix
-
-MORE, ROUNDS = 10, 5  # columns beyond those kept, and powers, of the randomised factorisation: as in the authors' code
-BLOCK = 2**14  # rows that are squared at once
 
 
 class ProNE(Method):
@@ -74,19 +72,6 @@ def log_ratio(a: csr_matrix, alpha: float) -> csr_matrix:
     return type(a)((ratio.astype(a.dtype), a.indices, a.indptr), a.shape)
 
 
-def factorised(matrix: csr_matrix, width: int, seed: int) -> np.ndarray:
-    """(V, V) -> (V, min(D, V)): unit rows of U S^1/2."""
-    rows = matrix.shape[0]
-    back = matrix.T.tocsr()
-    more = min(width + MORE, rows)
-    q = matrix @ np.random.default_rng(seed).standard_normal((rows, more), dtype=matrix.dtype)
-    for _ in range(ROUNDS):
-        q = matrix @ _orthonormal(back @ _orthonormal(q))
-    q = _orthonormal(q)
-    s, v = _singular(back @ q)
-    return _unit((q @ v[:, :width]) * np.sqrt(s[:width]))
-
-
 def propagated(a: csr_matrix, f: np.ndarray, step: int, mu: float, theta: float) -> np.ndarray:
     """The vectors F (V, D) through the filter, and as unit rows of U S^1/2 again."""
     from scipy.sparse import diags, identity
@@ -103,30 +88,8 @@ def propagated(a: csr_matrix, f: np.ndarray, step: int, mu: float, theta: float)
         last, now = now, m @ (m @ now) - 2 * now - last
         smooth += terms[i] * now
     x = looped @ (f - smooth)
-    s, v = _singular(x)
-    return _unit(x @ (v * _inverse(s) ** 0.5))
-
-
-def _singular(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(V, D) -> the singular values (D,), largest first, and V (D, D) of x = U S V', from the products of columns."""
-    squares = np.zeros((x.shape[1], x.shape[1]))
-    for start in range(0, len(x), BLOCK):
-        block = x[start : start + BLOCK].astype(np.float64)
-        squares += block.T @ block
-    squares, v = np.linalg.eigh(squares)
-    return np.sqrt(np.maximum(squares[::-1], 0)).astype(x.dtype), v[:, ::-1].astype(x.dtype)
-
-
-def _inverse(s: np.ndarray) -> np.ndarray:
-    """1 / s, and 0 where the numbers in x hold nothing but rounding."""
-    least = max(1e-6 * s[0], np.finfo(s.dtype).tiny)
-    return np.where(s > least, 1 / np.maximum(s, least), 0).astype(s.dtype)
-
-
-def _orthonormal(x: np.ndarray) -> np.ndarray:
-    """(V, D) -> U: a basis of what the columns span."""
-    s, v = _singular(x)
-    return x @ (v * _inverse(s))
+    s, v = singular(x)
+    return unit_rows(x @ (v * inverse(s) ** 0.5))
 
 
 def _both_ways(adjacency: spmatrix) -> csr_matrix:
@@ -140,7 +103,3 @@ def _both_ways(adjacency: spmatrix) -> csr_matrix:
     a.eliminate_zeros()
     a.sort_indices()
     return a
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
