@@ -1,0 +1,120 @@
+"""What of a run depends on its items being recordings: windows to learn from, pieces to look at, measures, page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .build import learn, make_loader, readers, sources, untrained
+from .checkpoint import save_encoder
+from .data.loader import Loader
+from .data.sounds import Sounds, notes
+from .doctor.diagnosis import Diagnosis
+from .ending import conclude
+from .errors import UserError
+from .evaluate.sounds import measure_sounds
+from .evaluate.split import portion
+from .evaluate.table import Table
+from .fit_photos import look, watch
+from .folder import write_json
+from .log import Log
+from .report.sounds import write_sound_report
+from .run import Run
+from .types import Features, Method
+
+WINDOWS = 4  # of training that a piece of a long recording has room for: an epoch sees one of each piece
+LOOKED = 10.0  # seconds of a piece that checkups look at
+
+
+class SoundTask:
+    """A run on recordings, as `fit` sees it."""
+
+    parts = "recordings"
+
+    def __init__(self, run: Run, source: Sounds):
+        self.source, self.test = (open_sounds(side) for side in sources(run, source))
+        self.run = run.resolved(self.source)
+        length = getattr(self.run.views(), "length", None)
+        if length is None:
+            raise UserError("recordings need views=windows, or views=two_sounds for methods that compare two views")
+        self.pieces = self.source.cut(WINDOWS * length / self.source.rate)
+        self.looked = self.pieces, self.test.cut(LOOKED)
+
+    def loader(self, device: torch.device, log: Log) -> Loader:
+        for line in notes(self.source):
+            log.say(line)
+        loader = make_loader(self.run, self.pieces, device, log)
+        loader.skipped |= self.source.notes
+        return loader
+
+    def lost(self) -> dict[str, str]:
+        """Recordings that are left out, as far as their headers tell."""
+        return self.source.notes
+
+    def begin(self, method: Method, log: Log) -> None:
+        """Weights that start from the data: none."""
+        if self.run.start is not None:
+            raise UserError("start=RUN goes on with a run on histories; leave it out for recordings")
+
+    def learn(self, method: Method, loader: Any, optimizer: torch.optim.Optimizer, **how: Any) -> int:
+        return learn(self.run, method, loader, optimizer, **how)
+
+    def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
+        return watch(self.run, method, *map(portion, self.looked), device)
+
+    def checkup(self, method: Method, device: torch.device) -> dict[str, Any]:
+        return look(self.run, method, *self.looked, device)
+
+    def report(self, folder: Path, method: Method, device: torch.device, log: Log, out: Path | None = None) -> Path:
+        with log.progress("writing the report", len(self.test)) as bar:
+            how: dict[str, Any] = {"device": device, "workers": readers(self.test), "progress": bar, "out": out}
+            return write_sound_report(folder, self.run, method, self.source, self.test, **how)
+
+    def finish(
+        self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
+    ) -> tuple[Table | None, Diagnosis]:
+        save_encoder(folder, method.encoder)
+        table = None
+        try:
+            table = measure(self.run, method, self.source, self.test, device, log, skipped)
+            write_json(folder / "evaluation.json", table.to_json())
+        except UserError as why:
+            write_json(folder / "evaluation.json", {"verdict": f"Not measured: {why}"})
+            log.say(f"not measured: {why}")
+        return table, conclude(self, folder, method, device, log, skipped, self.checkup(method, device))
+
+
+def measure(
+    run: Run,
+    method: Method,
+    source: Sounds,
+    test: Sounds,
+    device: torch.device,
+    log: Log,
+    skipped: dict[str, str] | None = None,
+    keep: list[Features] | None = None,
+) -> Table:
+    """A trained method beside chance, loudness and duration, MFCC, and its encoder before training."""
+    source = portion(source)  # type: ignore[assignment]
+    with log.progress("measuring", len(source) + len(test)) as bar:
+        return measure_sounds(
+            method.encoder,
+            untrained(run).encoder,
+            source,
+            test,
+            run.test_view(),
+            device=device,
+            seed=run.seed,
+            progress=bar,
+            skipped=skipped,
+            keep=keep,
+        )
+
+
+def open_sounds(source: Any) -> Sounds:
+    if not isinstance(source, Sounds):
+        raise UserError(f"{source.name} holds no recordings, but the other part of the data does: give both alike")
+    return source

@@ -1,0 +1,122 @@
+"""What `twoviews train RECORDINGS` chooses: CPC; SimCLR and MoCo with views of sounds by name.
+
+    twoviews train recordings/
+    twoviews train digits.zip --labels '{digit}_{speaker}_{_}' data.label=digit
+    twoviews train recordings/ --recipe sound_simclr encoder=mel
+
+van den Oord et al. 2018, arXiv:1807.03748. Published figures and ours are in benchmarks/README.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..calls import change
+from ..data.once import kept
+from ..data.sounds import Sounds, sounds, splits
+from ..data.soundviews import two_sounds, whole, windows
+from ..encoders.mel import mel
+from ..encoders.wave import wave
+from ..errors import UserError
+from ..methods.cpc import CPC
+from ..methods.moco import MoCo
+from ..methods.simclr import SimCLR
+from ..optim import adamw, cosine
+from ..run import Run
+
+PAPER = 1.28  # seconds of a window
+SHORT = 0.95  # share of recordings that a shorter window shows whole
+CPU_SECONDS, GPU_SECONDS = 40_000, 4_000_000  # of sound that are seen: about a quarter of an hour on two cores
+
+
+def cpc_sounds(
+    data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None
+) -> Run:
+    """CPC: from what has been heard so far, which of many sounds is the one 10 ... 120 ms later?
+
+    The paper's window of 1.28 s, shorter where nearly all recordings are. Groups of 8 recordings are each other's
+    negatives; where speakers are known, recordings of one speaker, so that a voice tells nothing.
+    """
+    source, run = opened(data, labels, read)
+    gpu = device.startswith("cuda")
+    length = window(source)
+    batch = batch_size(source, length, 64)
+    return run(
+        views=partial(windows, length=length, together=8 if source.speakers is not None and batch >= 64 else 0),
+        encoder=partial(wave, width=512 if gpu else 128, dim=256 if gpu else 128),
+        method=partial(CPC),
+        optimizer=partial(adamw, lr=2e-4 if gpu else 1e-3, weight_decay=0.01, betas=(0.9, 0.98)),
+        epochs=epochs(source, length, gpu),
+        batch_size=batch,
+    )
+
+
+def sound_simclr(
+    data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None
+) -> Run:
+    """SimCLR on sound: two changed windows of one recording, heard through a log-mel front end."""
+    return compared(partial(SimCLR, hidden=512, temperature=0.2), data, device, labels, read)
+
+
+def sound_moco(
+    data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None
+) -> Run:
+    """MoCo v2 on sound, views and encoder as in `sound_simclr`."""
+    return compared(partial(MoCo, hidden=512, queue=4096), data, device, labels, read, batchnorm=8)
+
+
+def compared(method: partial, data: Any, device: str, labels: Any, read: Any, **more: Any) -> Run:
+    source, run = opened(data, labels, read)
+    gpu = device.startswith("cuda")
+    length = window(source)
+    batch = batch_size(source, length, 256)
+    return run(
+        views=partial(two_sounds, length=length),
+        encoder=partial(mel, net="resnet18" if gpu else "small"),
+        method=method,
+        optimizer=partial(adamw, lr=1e-3, weight_decay=0.01),
+        epochs=epochs(source, length, gpu),
+        batch_size=batch,
+        **more,
+    )
+
+
+def opened(data: Any, labels: Any, read: Mapping[str, Any] | None) -> tuple[Sounds, Any]:
+    """What is trained on, and `Run` with the data and what is measured on filled in."""
+    source = partial(sounds, data=data, labels=labels)
+    for name, value in (read or {}).items():
+        source = change(source, name, value, "data")
+    found = splits(data, labels)
+    test = next((s for s in ("test", "validation", "valid", "val") if s in found), None)
+    if test is None or "train" not in found or source.keywords.get("split") is not None:
+        test = None
+    else:
+        source = partial(source, split="train")
+    known = kept(source)
+    source = partial(source, rate=known.rate)  # so that the test is read alike
+    how = {"data": source, "test": partial(source, split=test) if test else None, "test_view": partial(whole)}
+    return known, partial(Run, **how, schedule=partial(cosine, warmup=0.1))
+
+
+def window(source: Sounds) -> int:
+    """Samples of a window: the paper's 1.28 s, or what 95 % of the recordings do not exceed, in hundredths of a second."""
+    usual = np.quantile(source.length, SHORT) / source.rate
+    return round(min(PAPER, max(usual, 0.2)) * 100) * (source.rate // 100)
+
+
+def batch_size(source: Sounds, length: int, most: int) -> int:
+    """A power of two with 4 steps an epoch or more, at most `most`."""
+    items = len(source.cut(4 * length / source.rate))
+    if items < 8:
+        raise UserError(f"{source.name} has {items} stretches of sound: give 8 recordings or more")
+    return min(most, 2 ** (items // 4).bit_length() // 2)
+
+
+def epochs(source: Sounds, length: int, gpu: bool) -> int:
+    """As many as the hardware hears in a reasonable time."""
+    seen = len(source.cut(4 * length / source.rate)) * length / source.rate
+    return int(np.clip((GPU_SECONDS if gpu else CPU_SECONDS) / seen, 10, 1000))
