@@ -4,6 +4,7 @@ import os
 import signal
 from pathlib import Path
 
+import browser
 import pytest
 import torch
 from torch import nn
@@ -82,3 +83,19 @@ def cifar():
     if not path.exists():
         pytest.skip(f"{path.name} is not there; set TWOVIEWS_DATA to the folder of the data sets")
     return path
+
+
+@pytest.fixture(scope="session")
+def _browser(tmp_path_factory):
+    if not browser.find():
+        pytest.skip("no browser is installed: " + ", ".join(browser.NAMES))
+    with browser.browser(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
+
+
+@pytest.fixture
+def tab(_browser):
+    """A browser's tab that has forgotten what other pages complained of and asked for."""
+    _browser.complaints.clear()
+    _browser.requests.clear()
+    return _browser

@@ -8,7 +8,6 @@ import re
 from functools import partial
 from html.parser import HTMLParser
 
-import browser
 import numpy as np
 import pytest
 import torch
@@ -139,14 +138,6 @@ def path(tmp_path_factory):
 @pytest.fixture
 def page(path):
     return path.read_text()
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    if not browser.find():
-        pytest.skip("no browser is installed: " + ", ".join(browser.NAMES))
-    with browser.browser(tmp_path_factory.mktemp("profile")) as tab:
-        yield tab
 
 
 def test_the_verdict_stands_first_and_every_section_follows(page):
@@ -332,18 +323,18 @@ def items_of(h, labels=None, classes=None):
 
 def test_many_classes_share_the_last_colour():
     labels = [c for c in range(30) for _ in range(30 - c)] + [-1] * 5
-    found = groups(items_of(torch.randn(len(labels), 4), labels, [f"c{i}" for i in range(30)]))
+    found = groups(items_of(torch.randn(len(labels), 4), labels, [f"c{i}" for i in range(30)]).features)
     assert found.names == [f"c{i}" for i in range(19)] + ["all other classes"]
     assert found.rest
     assert int((found.of == 19).sum()) == sum(30 - c for c in range(19, 30)) + 5
-    few = groups(items_of(torch.randn(5, 4), [0, 1, 1, -1, 1], ["a", "b"]))
+    few = groups(items_of(torch.randn(5, 4), [0, 1, 1, -1, 1], ["a", "b"]).features)
     assert few.names == ["b", "a", "no label"]
     assert few.of.tolist() == [1, 0, 0, 2, 0]
 
 
 def test_clusters_are_found_where_they_are():
     centres = torch.eye(4, 16).repeat_interleave(torch.tensor([40, 30, 20, 10]), 0)
-    found = groups(items_of(torch.cat([centres, centres])))
+    found = groups(items_of(torch.cat([centres, centres])).features)
     assert found.clusters
     assert found.names == [f"cluster {i}" for i in range(1, 5)]
     assert torch.bincount(found.of).tolist() == [80, 60, 40, 20]
@@ -364,8 +355,8 @@ def test_neighbours_are_the_nearest_others():
     h = torch.nn.functional.normalize(torch.randn(40, 6, generator=torch.Generator().manual_seed(0)), dim=1)
     h[7] = h[3]  # an item with a twin still is not its own neighbour
     items = items_of(h, torch.arange(40) % 4, list("abcd"))
-    rows = nearest(items, groups(items), seed=0)
-    queries = spread(groups(items).of, 12, seed=0).tolist()
+    rows = nearest(items, groups(items.features), seed=0)
+    queries = spread(groups(items.features).of, 12, seed=0).tolist()
     likeness = h @ h.T - 2 * torch.eye(40)
     for query, row in zip(queries, rows, strict=True):
         best = likeness[query].topk(8)

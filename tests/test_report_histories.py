@@ -5,7 +5,6 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-import browser
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -40,14 +39,6 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def page(folder):
     return (folder / "index.html").read_text()
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    if not browser.find():
-        pytest.skip("no browser is installed: " + ", ".join(browser.NAMES))
-    with browser.browser(tmp_path_factory.mktemp("profile")) as tab:
-        yield tab
 
 
 def page_of(run, folder, method=None, **files):
@@ -225,7 +216,6 @@ def test_an_unfinished_run_takes_the_catalogue_of_its_log(tmp_path):
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_a_browser_shows_it(tab, folder, page, width, dark):
     path = Path(folder / "index.html")
-    tab.requests.clear()
     tab.open(path, width, 800, dark=dark, touch=width < 500)
     assert min(tab.run(DRAWN)) >= 1
     assert not wide(tab)

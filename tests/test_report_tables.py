@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from functools import partial
 
-import browser
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -74,14 +73,6 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def page(folder):
     return (folder / "index.html").read_text()
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory):
-    if not browser.find():
-        pytest.skip("no browser is installed: " + ", ".join(browser.NAMES))
-    with browser.browser(tmp_path_factory.mktemp("profile")) as tab:
-        yield tab
 
 
 def page_of(folder, method=None, graph=GRAPH, entries=None, labels=(), views=walks, **files):
@@ -326,7 +317,6 @@ def test_measures_have_a_table_for_each_thing_that_was_asked():
 @pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
 def test_a_browser_shows_it(tab, folder, page, width, dark):
     path = folder / "index.html"
-    tab.requests.clear()
     tab.open(path, width, 800, dark=dark, touch=width < 500)
     assert min(tab.run(DRAWN)) >= 1
     assert not wide(tab)

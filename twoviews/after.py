@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from .build import find_device, of_histories, of_tables, readers, trained
+from .build import find_device, of_documents, of_histories, of_sounds, of_tables, readers, trained
 from .calls import describe, rebuild
 from .checkpoint import digest, exported, load_encoder, read_run, reading, steps, writing
 from .data.joined import joined
 from .data.listing import few
+from .data.sounds import Sounds
 from .data.vocabulary import read_items, with_titles
 from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
 from .doctor.rules import diagnose
 from .errors import UserError
 from .evaluate.embed import features, model
-from .evaluate.queries import as_photos, as_vector, find_key, pictures
+from .evaluate.queries import as_photos, as_sounds, as_vector, find_key, heard, pictures
 from .evaluate.search import Found, Stamp, open_index
 from .export import export_encoder
 from .export.histories import export_histories
@@ -32,8 +34,11 @@ from .folder import write_json, write_skipped
 from .log import Log
 from .report.compare import write_comparison
 from .report.gallery import SHOWN, write_found
+from .report.soundfound import write_found_sounds
 from .run import Run
 from .types import Method, Source
+
+SEARCHED = 20.0  # seconds of a recording that are one thing to be found
 
 
 @dataclass
@@ -139,9 +144,9 @@ def search(
     """The k items of a run's data, train and test together, that its encoder finds most alike to each query.
 
     run:     its folder, or what `train` or `fit` returned (the way for an encoder or data of your own).
-    query:   a photo: its file, a PIL image, an array or tensor (H, W, C) or (C, H, W); many, in any form that `train`
-             takes; the key of an item, or an ending that no other key has; or h itself, (D,). A file comes before an
-             item of the same name, and an item is not found for itself.
+    query:   a photo: its file, a PIL image, an array or tensor (H, W, C) or (C, H, W); a recording: its file, or
+             (samples, rate); many, in any form that `train` takes; the key of an item, or an ending that no other key
+             has; or h itself, (D,). A file comes before an item of the same name, and an item is not found for itself.
     html:    a page to write, with pictures of the first 100 queries and of what was found.
     skipped: filled with key -> reason of the queries that could not be read.
     RUN/index is built by the first search, and anew when the encoder or the data has changed since. Where the data
@@ -153,6 +158,9 @@ def search(
     about, place = read_run(folder), folder / "index"
     if of_histories(about):
         raise UserError(f"search is for runs on photos: ask `twoviews similar {folder} ITEM` for items alike to one")
+    if of_documents(about):
+        raise UserError("search is for runs on photos and recordings; of documents the run's page has neighbours")
+    rate = about["data"]["rate"] if of_sounds(about) else None
     encoder: nn.Module
     if isinstance(run, Result):
         encoder, view = run.method.encoder.eval().to(where), run.run.test_view
@@ -166,11 +174,11 @@ def search(
     source, gone = all_items(run, about["run"])
     how = reading(about["run"])
     if source:
-        how["channels"] = source.channels  # type: ignore[attr-defined]  # which run.json does not tell of an encoder of your own
+        how["channels"] = getattr(source, "channels", None)  # which run.json does not tell of an encoder of your own
         if not 1 <= k <= (most := len(source)):
             raise UserError(f"k={k}, but there are {most:,} items to find: give k from 1 to {most}")
     asked, seen = as_vector(query), None
-    if asked is None and (seen := as_photos(query, **how)):
+    if asked is None and (seen := as_photos(query, **how) if rate is None else as_sounds(query, rate)):
         asked = features(embed, seen, views, device=where, workers=readers(seen), skipped=skipped)
         if skipped:
             reasons = "; ".join(few((f"{key}: {reason}" for key, reason in skipped.items()), 9))
@@ -203,11 +211,13 @@ def search(
     found = index.search(asked, k, row)
     if html is not None:
         names, near = [one.query for one in found[:SHOWN]], [key for one in found[:SHOWN] for key in one.keys]
-        items = pictures(source, near + names) if source else {}
-        queries = pictures(seen, names) if seen else items
+        show = pictures if rate is None else partial(heard, rate=rate)
+        items = show(source, near + names) if source else {}
+        queries = show(seen, names) if seen else items
         note = f"The {k} most alike of {len(index):,} items, by the cosine of their embeddings."
-        note += "" if source else f" Without pictures of them, for the data cannot be had: {gone}."
-        write_found(Path(html), f"Search in {folder.resolve().name}", note, found, queries, items)
+        note += "" if source else f" They cannot be shown, for the data cannot be had: {gone}."
+        page = write_found if rate is None else partial(write_found_sounds, rate=rate)
+        page(Path(html), f"Search in {folder.resolve().name}", note, found, queries, items)
     return found
 
 
@@ -218,9 +228,14 @@ def all_items(run: str | Path | Result, about: Mapping[str, Any]) -> tuple[Sourc
             parts = {"train": run.run.data, "test": run.run.test}
         else:
             parts = {"train": rebuild(about["data"]), "test": about["test"] and rebuild(about["test"])}
-        return joined({name: make() for name, make in parts.items() if make}), ""
+        return joined({name: searched(make()) for name, make in parts.items() if make}), ""
     except UserError as reason:
         return None, str(reason)
+
+
+def searched(source: Source) -> Source:
+    """The items that can be found: of long recordings the pieces."""
+    return source.cut(SEARCHED) if isinstance(source, Sounds) else source
 
 
 def export(
@@ -250,6 +265,8 @@ def export(
 
         warn_unfinished(at, log)
         return export_histories(at, opened(run).method, to, out=place, log=log)
+    if not exported(at) and (of_sounds(about := read_run(at)) or of_documents(about)):
+        raise UserError(f"export writes encoders of photos, histories and tables; load this one by load_encoder('{at}')")
     encoder: nn.Module
     method: Method | None
     if isinstance(run, Result):

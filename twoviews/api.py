@@ -10,7 +10,7 @@ from typing import Any
 
 from . import calls
 from .after import warn_unfinished
-from .build import find_device, of_histories, of_tables, readers, sources, trained
+from .build import find_device, of_documents, of_histories, of_sounds, of_tables, readers, sources, trained
 from .checkpoint import digest, load_encoder, read_run, reading
 from .data.check import Report
 from .data.check import check as check_photos
@@ -18,6 +18,8 @@ from .data.checkgraph import Report as GraphReport
 from .data.checkgraph import check_graph
 from .data.checklog import Report as LogReport
 from .data.checklog import check_log
+from .data.checksounds import Report as SoundReport
+from .data.checksounds import check_sounds
 from .data.checktext import Report as TextReport
 from .data.checktext import check_text
 from .data.graphs import graph, is_graph
@@ -26,6 +28,7 @@ from .data.listing import few
 from .data.logs import histories, is_log
 from .data.remote import is_pattern, is_url
 from .data.schema import parse_all
+from .data.sounds import is_sound, sounds
 from .data.stream import notes_of
 from .data.text import is_text, text
 from .errors import UserError, unknown
@@ -39,6 +42,7 @@ from .fit_histories import evaluate_histories
 from .fit_photos import measure
 from .fit_tables import evaluate_tables
 from .folder import write_skipped
+from .listen import embed_recordings, evaluate_recordings
 from .log import Log
 from .lookup import embed as embed_rows
 from .lookup import similar as similar_rows
@@ -131,6 +135,7 @@ def embed(
     *,
     labels: str | Path | None = None,
     items: bool = False,
+    frames: bool = False,
     kind: str | None = None,
     batch_size: int = 256,
     device: str | None = None,
@@ -141,6 +146,7 @@ def embed(
     run:  the folder of a run, or what `train` or `fit` returned (the way for an encoder of your own).
     data: photos or a log; of a run on a graph or a text the nodes or words, a list or a file of them, or None for all.
     kind: of a run on a graph: nodes of one type alone.
+    frames: of a run on recordings: one embedding a frame, with its time, not one a recording.
     A call that was stopped goes on where it was; items that cannot be read are listed beside the file.
     """
     folder = run.folder if isinstance(run, Result) else Path(run)
@@ -151,6 +157,12 @@ def embed(
         what = "what to embed as DATA" if data is None else "no type: that is for runs on graphs"
         raise UserError(f"{folder} is no run on a graph or a text: give {what}")
     out, where, log = Path(out), find_device(device), Log(quiet=quiet)
+    if of_sounds(about):
+        if not isinstance(run, Result):
+            warn_unfinished(folder, log)
+        return embed_recordings(run, data, out, frames=frames, device=where, log=log)
+    if frames:
+        raise UserError("'frames' is for runs on recordings")
     if isinstance(run, Result):
         about = run.run.to_json()
         encoder, view = run.method.encoder.eval().to(where), run.run.test_view
@@ -218,6 +230,14 @@ def evaluate(
         return evaluate_histories(setup, method, folder, data, device=where, log=log, **probe)
     if "sampled" in probe:
         raise UserError("'sampled' is for runs on histories; photos have k and temperature")
+    if of_sounds(about) or of_documents(about):
+        if probe:
+            raise UserError(f"runs on recordings and documents are measured without '{next(iter(probe))}'")
+        if not isinstance(run, Result):
+            warn_unfinished(folder, log)
+        if of_documents(about):
+            return evaluate_documents(run, data, labels=labels, device=where, log=log)
+        return evaluate_recordings(run, data, labels=labels, device=where, log=log)
     source: Source
     test: Source | None
     if data is not None:
@@ -261,13 +281,19 @@ def similar(
 
 def check(
     data: Any, *, labels: str | Path | None = None, quiet: bool = False, settings: Mapping[str, Any] | None = None
-) -> Report | LogReport | GraphReport | TextReport:
+) -> Report | SoundReport | LogReport | GraphReport | TextReport:
     """Read all of the data and report what it holds and what is broken in it.
 
-    settings: how a log, a graph or a text is read, as {"data.user": "customer"}; of a graph also {"views.metapaths":
-    "author-paper-author"}, whose dead ends are counted.
+    settings: how recordings, a log, a graph or a text are read, as {"data.user": "customer"}; of a graph also
+    {"views.metapaths": "author-paper-author"}, whose dead ends are counted.
     """
     read = {k.removeprefix("data."): v for k, v in (settings or {}).items()}
+    if is_sound(data):
+        for name, value in read.items():
+            calls.change(sounds, name, value, "data")
+        recordings = sounds(data, labels=None if labels is None else str(labels), **read)
+        with Log(quiet=quiet).progress("reading", len(recordings)) as bar:
+            return check_sounds(recordings, progress=bar)
     for known, make in ((is_graph, graph), (is_text, text), (is_log, histories)):
         if known(data):
             paths = read.pop("views.metapaths", None) if make is graph else None

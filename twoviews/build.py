@@ -150,8 +150,9 @@ def describe(run: Run, source: Source) -> dict[str, Any]:
     }
     if isinstance(source, Histories):
         data |= {"events": source.events, "catalogue": source.catalogue, "split": source.split}
-    if hasattr(source, "rows"):
-        data |= {"rows": source.rows}
+    for known in ("rows", "rate", "words"):
+        if hasattr(source, known):
+            data[known] = getattr(source, known)
     return {"run": run.to_json(), "data": data, "versions": versions(), "hardware": hardware(), "command": command()}
 
 
@@ -163,6 +164,16 @@ def of_histories(about: dict[str, Any]) -> bool:
 def of_tables(about: dict[str, Any]) -> bool:
     """Whether a run, by its run.json, has a table of vectors: it learned from a graph or a text."""
     return "rows" in about["data"]
+
+
+def of_sounds(about: dict[str, Any]) -> bool:
+    """Whether a run, by its run.json, learned from recordings."""
+    return "rate" in about["data"]
+
+
+def of_documents(about: dict[str, Any]) -> bool:
+    """Whether a run, by its run.json, learned from sentences of documents."""
+    return "words" in about["data"]
 
 
 def command() -> str:

@@ -105,6 +105,7 @@ def embed(
     ] = Path("embeddings.parquet"),
     items: Annotated[bool, typer.Option(help="Of a run on a log: one vector an item, not one a user.")] = False,
     kind: Annotated[str | None, typer.Option("--type", help="Of a run on a graph: nodes of one type alone.")] = None,
+    frames: Annotated[bool, typer.Option(help="Of a run on recordings: one vector a frame, with its time.")] = False,
     labels: Labels = None,
     batch_size: Annotated[int, typer.Option(help="Photos at a time.", min=1)] = 256,
     device: Device = None,
@@ -119,6 +120,7 @@ def embed(
     how: dict[str, Any] = {
         "items": items,
         "kind": kind,
+        "frames": frames,
         "labels": labels,
         "batch_size": batch_size,
         "device": device,

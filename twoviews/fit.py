@@ -16,15 +16,19 @@ from .calls import function
 from .checkpoint import steps
 from .data.graph import Graph
 from .data.histories import Histories
+from .data.documents import Documents
 from .data.once import taken
+from .data.sounds import Sounds
 from .data.text import Corpus
 from .doctor.diagnosis import Diagnosis
 from .doctor.watch import Watch
 from .errors import DataError, UserError
 from .evaluate.table import Table
+from .fit_documents import DocumentTask
 from .fit_gtn import GTNTask
 from .fit_histories import HistoryTask
 from .fit_photos import PhotoTask
+from .fit_sounds import SoundTask
 from .fit_tables import TableTask
 from .folder import free_folder, locked, open_folder, refuse_another, write_skipped
 from .log import Log, console
@@ -35,7 +39,7 @@ from .types import Method, Source
 
 
 class Task(Protocol):
-    """What of a run depends on what its items are: fit_photos.py, fit_histories.py, fit_tables.py."""
+    """What of a run depends on what its items are: the files fit_*.py."""
 
     @property
     def run(self) -> Run:
@@ -108,6 +112,10 @@ def open_task(run: Run) -> Task:
         return GTNTask(run, source)
     if isinstance(source, Graph | Corpus):
         return TableTask(run, source)
+    if isinstance(source, Sounds):
+        return SoundTask(run, source)
+    if isinstance(source, Documents):
+        return DocumentTask(run, source)
     return PhotoTask(run, source)
 
 

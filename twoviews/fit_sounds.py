@@ -11,7 +11,7 @@ import torch
 from .build import learn, make_loader, readers, sources, untrained
 from .checkpoint import save_encoder
 from .data.loader import Loader
-from .data.sounds import Sounds, notes
+from .data.sounds import Sounds, notes_of_sounds
 from .doctor.diagnosis import Diagnosis
 from .ending import conclude
 from .errors import UserError
@@ -44,7 +44,7 @@ class SoundTask:
         self.looked = self.pieces, self.test.cut(LOOKED)
 
     def loader(self, device: torch.device, log: Log) -> Loader:
-        for line in notes(self.source):
+        for line in notes_of_sounds(self.source):
             log.say(line)
         loader = make_loader(self.run, self.pieces, device, log)
         loader.skipped |= self.source.notes
@@ -63,7 +63,8 @@ class SoundTask:
         return learn(self.run, method, loader, optimizer, **how)
 
     def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
-        return watch(self.run, method, *map(portion, self.looked), device)
+        learned, judged = map(portion, self.looked)
+        return watch(self.run, method, learned, judged, device)
 
     def checkup(self, method: Method, device: torch.device) -> dict[str, Any]:
         return look(self.run, method, *self.looked, device)

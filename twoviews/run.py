@@ -17,7 +17,10 @@ from torch import nn
 
 from . import calls
 from .data.cloze import HISTORY_VIEWS
+from .data.paragraphs import DOCUMENT_VIEWS
+from .data.patches import PATCH_VIEWS
 from .data.sentences import TEXT_VIEWS
+from .data.soundviews import SOUND_VIEWS
 from .data.views import PHOTO_VIEWS, center, two_crops
 from .data.walks import GRAPH_VIEWS
 from .encoders import encoder_factory
@@ -37,7 +40,7 @@ def lookup(what: str, table: Mapping[str, Callable]) -> Callable[[str], Callable
     return find
 
 
-VIEWS = PHOTO_VIEWS | HISTORY_VIEWS | GRAPH_VIEWS | TEXT_VIEWS
+VIEWS = PHOTO_VIEWS | PATCH_VIEWS | SOUND_VIEWS | DOCUMENT_VIEWS | HISTORY_VIEWS | GRAPH_VIEWS | TEXT_VIEWS
 CHOICES = {  # part -> how a name on the command line chooses it
     "method": lookup("method", METHODS),
     "encoder": encoder_factory,
@@ -45,7 +48,13 @@ CHOICES = {  # part -> how a name on the command line chooses it
     "optimizer": lookup("optimizer", OPTIMIZERS),
     "schedule": lookup("schedule", SCHEDULES),
 }
-READS = {"channels": "photos", "catalogue": "histories", "rows": "nodes or words"}  # what only the data knows
+READS = {  # what only the data knows
+    "channels": "photos",
+    "rate": "sounds",
+    "words": "documents",
+    "catalogue": "histories",
+    "rows": "nodes or words",
+}
 CALLS = {"data", "test", "views", "test_view", "encoder", "method", "optimizer", "schedule"}
 
 

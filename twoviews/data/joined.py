@@ -25,7 +25,7 @@ class Joined:
     place: np.ndarray
     labels: np.ndarray | None
     classes: list[str] | None
-    channels: int
+    channels: int | None  # of photos
 
     def __len__(self) -> int:
         return len(self.part)
@@ -61,7 +61,7 @@ def joined(parts: Mapping[str, Source]) -> Source:
         place=np.concatenate([np.arange(len(source)) for source in sources]),
         labels=np.concatenate([_labels(source, classes) for source in sources]) if classes else None,
         classes=classes or None,
-        channels=sources[0].channels,  # type: ignore[attr-defined]
+        channels=getattr(sources[0], "channels", None),
     )
 
 

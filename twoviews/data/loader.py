@@ -1,7 +1,7 @@
-"""From a source of photos to batches of views, in an order that depends on the seed alone.
+"""From a source to batches of views, in an order that depends on the seed alone.
 
 Batch m of rank r of W takes permutation[(m W + r) b : +b], so W processes see what one would. Small sets are
-decoded once and live in memory as uint8, on the device where there is room; larger ones are read by workers.
+decoded once and live in memory, photos as uint8, on the device where there is room; larger ones are read by workers.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..dist import rank, world
 from ..errors import BrokenItem, DataError, UserError
 from ..types import Batch, Source
 from .dice import Dice
+from .order import groups_of, instead, together
 from .plan import Plan
 from .stream import Lanes, lanes_of, name_of, notes_of, plan_of, stored_bytes
 from .views import one_thread
@@ -51,6 +52,7 @@ class Loader:
 
     batch_size: items a step, over all ranks and `accumulate` micro-batches.
     memory:     hold the decoded set in memory; None: when it takes less than 2 GiB.
+    Where the views say `together`, so many items in a row share a speaker of the source, else a label.
     A photo that cannot be read goes to `skipped` (key -> reason): found while filling the memory it is left out;
     found while streaming its place goes to the next photo that can be read, so that batches stay full.
     Shards that are not held in memory are read as their `plan` says.
@@ -87,30 +89,39 @@ class Loader:
         small = (self.plan is None or stored_bytes(source) < IN_MEMORY) and self._bytes() < IN_MEMORY
         held = small if memory is None else memory
         self.plan = None if held else self.plan
+        self.many = getattr(views, "together", 0)
+        self.groups = groups_of(source, self.many, self.micro)
         self.order = torch.arange(0 if self.plan else len(source))
         self.memory = Memory(self, progress) if held else None
-        n = len(source) if self.plan else len(self.order)
+        n = len(source) if self.plan else len(self._shuffled(torch.Generator()))
         self.steps = n // batch_size
+        if not self.steps and self.many:
+            raise UserError(
+                f"{n} of {len(self.order)} items are in runs of {self.many} of one speaker, fewer than one batch of "
+                f"{batch_size}; set a smaller batch_size or together, or cut the recordings into more pieces"
+            )
         if not self.steps:
             raise UserError(
-                f"{n} readable photos are fewer than one batch of {batch_size}; set batch_size to at most {n}"
+                f"{n} readable {_kind(source)} are fewer than one batch of {batch_size}; set batch_size to at most {n}"
             )
 
     def _bytes(self) -> float:
-        """The decoded size of the set, judged by 32 of its photos. Raises DataError when none can be read."""
+        """The decoded size of the set, judged by 32 of its items. Raises DataError when none can be read."""
         n = len(self.source)
         sample = (self.try_read(i) for i in range(0, n, max(1, n // 32)))
-        sizes = [x.nelement() for x in sample if x is not None]
+        sizes = [x.nbytes for x in sample if x is not None]
         if not sizes:
             first = next((x for x in map(self.try_read, range(n)) if x is not None), None)
-            sizes = [] if first is None else [first.nelement()]
+            sizes = [] if first is None else [first.nbytes]
         self.raise_if_empty(len(sizes))
         return n * sum(sizes) / len(sizes)
 
     def raise_if_empty(self, readable: int) -> None:
         if not readable:
             key, reason = next(iter(self.skipped.items()))
-            raise DataError(f"none of {len(self.source)} photos could be read; the first, {key}: {reason}")
+            raise DataError(
+                f"none of {len(self.source)} {_kind(self.source)} could be read; the first, {key}: {reason}"
+            )
 
     def try_read(self, index: int) -> Tensor | None:
         try:
@@ -133,9 +144,14 @@ class Loader:
         if self.plan:
             return self._lanes(self.plan, epoch, [(place, place + self.micro) for place in places])
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = self.order[torch.randperm(len(self.order), generator=generator)]
+        order = self._shuffled(generator)
         rows = [order[place:][: self.micro] for place in places]
         return self.memory.batches(rows) if self.memory else self._stream(rows, generator)
+
+    def _shuffled(self, generator: torch.Generator) -> Tensor:
+        if self.groups is None:
+            return self.order[torch.randperm(len(self.order), generator=generator)]
+        return self.order[together(torch.from_numpy(self.groups)[self.order], self.many, generator)]
 
     def _lanes(self, plan: Plan, epoch: int, cuts: list[tuple[int, int]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         workers = min(self.workers, len(lanes_of(plan, cuts)))
@@ -157,7 +173,7 @@ class Loader:
 
     def _stream(self, rows: list[Tensor], generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         loader: DataLoader = DataLoader(
-            _Stream(self.source),
+            _Stream(self.source, self.groups),
             sampler=rows,
             batch_size=None,
             num_workers=self.workers,
@@ -197,25 +213,25 @@ def end_workers() -> None:
 class _Stream(Dataset):
     """A dataset whose items are whole batches, read in a worker."""
 
-    def __init__(self, source: Source):
-        self.source = source
+    def __init__(self, source: Source, groups: np.ndarray | None):
+        self.source, self.groups = source, groups
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, str]]:
         items, ids, broken = [], [], {}
         for index in rows.tolist():
-            for i in range(index, index + len(self.source)):
+            for i in instead(index, len(self.source), self.groups):
                 try:
-                    items.append(self.source.read(i % len(self.source)))
+                    items.append(self.source.read(i))
                 except BrokenItem as reason:
-                    broken[self.source.key(i % len(self.source))] = str(reason)
+                    broken[self.source.key(i)] = str(reason)
                     continue
-                ids.append(i % len(self.source))
+                ids.append(i)
                 break
         return *collate(items), torch.tensor(ids), broken
 
 
 class Memory:
-    """The whole set decoded, as uint8: one tensor (N, C, H, W) or (N, H, W, C) where all are of one size, or a list."""
+    """The whole set decoded: one tensor (N, C, H, W) or (N, H, W, C) where all are of one size, or a list."""
 
     def __init__(self, loader: Loader, progress: Callable[[int, int], None] | None):
         n, items = len(loader.source), []
@@ -250,6 +266,10 @@ class Memory:
                 yield images.permute(0, 3, 1, 2) if self.pixelwise else images, self.sizes[at], ids
             else:
                 yield *collate([self.photos[i] for i in at.tolist()]), ids
+
+
+def _kind(source: Source) -> str:
+    return "photos" if hasattr(source, "channels") else "items"
 
 
 def cores() -> int:

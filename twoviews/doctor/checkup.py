@@ -28,6 +28,7 @@ from ..evaluate.leak import paired
 from ..log import finite
 from ..norm import set_batchnorm
 from ..types import Batch, Features, Method, Out, Source
+from .ahead import look_ahead, predicts
 
 ITEMS = 1000  # held-out items whose spectra are taken
 ROWS = 256  # of a batch of the experiments, at most
@@ -62,7 +63,10 @@ def checkup(
     groups = min(groups, max(2, ROWS // size))
     rows = groups * min(size, ROWS // groups)
     with alone(), torch.no_grad(), torch.random.fork_rng(gpus):
-        out |= experiments(method, source, views, rows=rows, groups=groups, seed=seed, device=device)
+        if predicts(method):
+            out |= look_ahead(method, source, views, seed=seed, device=device)
+        else:
+            out |= experiments(method, source, views, rows=rows, groups=groups, seed=seed, device=device)
     return finite(out)
 
 
@@ -89,7 +93,7 @@ def experiments(
 ) -> dict[str, float | bool]:
     """views_apart, reads_labels, matched, matched_apart, leak and leak_low, by a copy of `method` in training mode.
 
-    leak is matched - matched_apart, leak_low the lower end of its 95 % interval.
+    leak is matched - matched_apart, leak_low the lower end of its 95 % interval. Nothing where there are no two views.
     """
     items = np.random.default_rng(seed).permutation(len(source))[: 3 * rows].tolist()
     ids, pair = _seen(source, views, [items[i : i + rows] for i in range(0, len(items), rows)], seed, device)
@@ -172,6 +176,8 @@ def _seen(
             kept.append(torch.tensor(ids))
             canvas, sizes = (x.to(device) for x in collate(images))
             seen.append(views(canvas, sizes, Dice(seed, 0, kept[-1].to(device))))
+            if len(seen[0]) != 2:  # nothing to set side by side
+                break
     return torch.cat(kept), [torch.cat(view) for view in zip(*seen, strict=True)]
 
 

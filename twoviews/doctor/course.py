@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,6 +71,12 @@ class Course:
     def of_tables(self) -> bool:
         """Of a graph or a text."""
         return "rows" in self.about["data"]
+
+    @property
+    def horizons(self) -> list[int]:
+        """How far ahead each prediction is, the nearest first, of a run that predicts what comes next; else []."""
+        names = {name for look in self.looks[:1] + self.looks[-1:] for name in look}
+        return sorted(int(name.removeprefix("bound_")) for name in names if re.fullmatch(r"bound_\d+", name))
 
     def number(self, name: str, part: str = "method") -> float | None:
         """A setting of the run; None where it was not given or is no number."""

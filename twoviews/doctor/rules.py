@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable
 from statistics import median
 
+from . import ahead_rules as of_ahead
 from . import history_rules as of_histories
 from . import table_rules as of_tables
 from .course import Course
@@ -273,13 +274,24 @@ OF_HISTORIES: tuple[tuple[Rule, ...], ...] = (  # causes, what is told where the
     of_histories.WORSE,
     (*of_histories.BESIDE, starved),
 )
+OF_AHEAD: tuple[tuple[Rule, ...], ...] = (  # of methods that predict, whatever they read
+    of_ahead.CAUSES,
+    (),
+    (reads_labels, known_test, *of_ahead.BESIDE, starved),
+)
 OF_TABLES: tuple[tuple[Rule, ...], ...] = (of_tables.CAUSES, of_tables.WORSE, of_tables.BESIDE)
 
 
 def diagnose(course: Course) -> Diagnosis:
     """The verdict on a run: the first cause that is found, and beside it what has nothing to do with it."""
     causes, worse, beside = (
-        OF_HISTORIES if course.of_histories else OF_TABLES if course.of_tables else (CAUSES, (), BESIDE)
+        OF_HISTORIES
+        if course.of_histories
+        else OF_TABLES
+        if course.of_tables
+        else OF_AHEAD
+        if course.horizons
+        else (CAUSES, (), BESIDE)
     )
     cause = of_tables.diverged(course) if course.of_tables else diverged(course)
     if cause is None and not too_early(course):
@@ -304,6 +316,8 @@ def well(c: Course) -> str:
         return f"Too early to say after {c.step} steps; {STEPS} are needed, and {LOOKS} looks at the embeddings."
     if c.of_histories:
         return of_histories.well(c)
+    if c.horizons:
+        return of_ahead.well(c)
     said = [f"effective rank of z {c.late('z_rank'):.0f}"]
     if not math.isnan(chance := c.late("chance")):
         said = [f"loss {c.late('loss'):.2f} against {chance:.2f} for knowing nothing", *said]

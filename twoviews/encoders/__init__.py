@@ -12,12 +12,16 @@ from functools import partial
 from torch import nn
 
 from ..errors import unknown
+from .mel import mel
+from .patches import patch_net
 from .relational import Relational
 from .resnet import resnet18, resnet34, resnet50, resnet101
+from .sentences import sentence_net
 from .sequence import bert, causal
 from .small import small
 from .table import table
 from .timm import timm_encoder
+from .wave import wave
 
 PHOTO_ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet18": resnet18,
@@ -25,6 +29,16 @@ PHOTO_ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet50,
     "resnet101": resnet101,
     "small": small,
+}
+PATCH_ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "patch_net": patch_net,
+}
+SOUND_ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "wave": wave,
+    "mel": mel,
+}
+DOCUMENT_ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "sentence_net": sentence_net,
 }
 HISTORY_ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "bert": bert,
@@ -34,7 +48,7 @@ GRAPH_ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "table": table,
     "relational": Relational,
 }
-ENCODERS = PHOTO_ENCODERS | HISTORY_ENCODERS | GRAPH_ENCODERS
+ENCODERS = PHOTO_ENCODERS | PATCH_ENCODERS | SOUND_ENCODERS | DOCUMENT_ENCODERS | HISTORY_ENCODERS | GRAPH_ENCODERS
 
 
 def encoder_factory(name: str) -> Callable[..., nn.Module]:

@@ -57,7 +57,13 @@ def model(
 
 
 def raw_pixels(x: Tensor) -> tuple[Tensor, None]:
-    """(B, C, H, W) -> (B, C * h * w): the pixels of a view, averaged down to at most 32 x 32 to bound the width."""
+    """(B, C, H, W) -> (B, C * h * w): the pixels of a view, averaged down to at most 32 x 32 to bound the width.
+
+    A grid of patches (B, R, W, C, h, w) is bounded as a whole: R * h and W * w by 32.
+    """
+    if x.ndim == 6:
+        size = [min(side, max(1, PIXELS // count)) for count, side in zip(x.shape[1:3], x.shape[4:], strict=True)]
+        return interpolate(x.flatten(0, 2), size, mode="area").reshape(len(x), -1), None
     size = [min(PIXELS, side) for side in x.shape[2:]]
     return interpolate(x, size, mode="area").flatten(1), None
 

@@ -1,4 +1,4 @@
-"""What one may search for: a photo in any form, many of them, an item of the data by its key, or a vector."""
+"""What one may search for: a photo or a sound in any form, many of them, an item by its key, or a vector."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from torch import Tensor
 from ..data.image import TAR, ImageSource, photos
 from ..data.listing import Names, few
 from ..data.pixels import reduce_array
-from ..errors import BrokenItem, UserError
+from ..data.sounds import Sounds, sounds
+from ..errors import BrokenItem, DataError, UserError
 from ..types import Features, Source
 
 MANY = (".zip", *TAR, ".parquet", ".npy", ".npz")  # files that hold several photos
@@ -47,6 +48,32 @@ def as_photos(query: Any, **reading: Any) -> ImageSource | None:
     if isinstance(query, Image.Image) or (isinstance(query, np.ndarray | Tensor) and query.ndim in (2, 3)):
         return _one(query, "photo", reading)
     return photos(query, **reading)
+
+
+def as_sounds(query: Any, rate: int) -> Sounds | None:
+    """The sounds that a query is: each of a folder, archive or list is one query. None where it is a name of no file.
+
+    query: a path, a pair (samples, their rate), or what `sounds` takes.  rate: that all are read at, the encoder's.
+    Raises DataError when there are no sounds in it, UserError when a single one cannot be read.
+    """
+    if isinstance(query, tuple) and len(query) == 2 and np.ndim(query[1]) == 0:
+        return _one_sound(*query, "sound", rate)
+    if not isinstance(query, str | os.PathLike):
+        return sounds(query, rate=rate)
+    path = os.path.expanduser(os.fspath(query))
+    if not os.path.exists(path):
+        return None
+    if os.path.isdir(path) or path.lower().endswith(MANY):
+        return sounds(path, rate=rate)
+    from ..data.sounddecode import header, resampled, stretch
+
+    try:
+        file = os.fsencode(path)
+        head = header(file)
+        samples = stretch(file, 0, int(resampled(head.frames, head.rate, rate)), rate)
+    except BrokenItem as reason:
+        raise UserError(f"'{path}' cannot be searched for: {reason}") from None
+    return _one_sound(samples, rate, path, rate)
 
 
 def as_vector(query: Any) -> Features | None:
@@ -91,6 +118,26 @@ def pictures(source: Source, keys: Iterable[str], side: int = 192) -> dict[str, 
             with suppress(BrokenItem):
                 out[key] = torch.from_numpy(reduce_array(source.read(i).numpy(), side))
     return out
+
+
+def heard(source: Source, keys: Iterable[str], rate: int, seconds: float = 2.0) -> dict[str, Tensor]:
+    """The items of those keys, float32 (1, 1, T), no longer than so many seconds; without those that cannot be read."""
+    wanted, out = set(keys), {}
+    for i in range(len(source)):
+        if (key := source.key(i)) in wanted:
+            with suppress(BrokenItem):
+                out[key] = source.read(i)[..., : round(seconds * rate)]
+    return out
+
+
+def _one_sound(samples: Any, given: int, name: str, rate: int) -> Sounds:
+    """A source of one sound. Raises UserError with the reason when it cannot be read."""
+    try:
+        source = sounds([(samples, given)], rate=rate)
+        source.read(0)
+    except (BrokenItem, DataError) as reason:
+        raise UserError(f"'{name}' cannot be searched for: {reason}") from None
+    return replace(source, name=name, listing=replace(source.listing, names=Names([os.fsencode(name)])))
 
 
 def _one(item: Any, name: str, reading: dict[str, Any]) -> ImageSource:

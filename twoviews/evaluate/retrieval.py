@@ -51,7 +51,7 @@ def retrieval_table(
 ) -> Table:
     """`retrieval` under each model, and for its z where it has one, over at most 2,000 items drawn by `seed`.
 
-    pair: (images, sizes, Dice) -> two random views. The rest as in `features_of`.
+    pair: (images, sizes, Dice) -> two random views, or one, which then is drawn twice. The rest as in `features_of`.
     """
     skipped = {} if skipped is None else skipped
     chosen = np.sort(np.random.default_rng(seed).permutation(len(source))[:ITEMS]).tolist()
@@ -61,7 +61,7 @@ def retrieval_table(
     for group, batch in zip(groups, batches(source, groups, device, workers), strict=True):
         skipped |= batch.broken
         if batch.images is not None:
-            two = pair(batch.images, batch.sizes, Dice(seed, 0, batch.ids.to(device)))[:2]
+            two = _two(pair, batch.images, batch.sizes, seed, batch.ids.to(device))
             for name, run in models.items():
                 for side, x in enumerate(two):
                     h, z = run(x)
@@ -82,3 +82,9 @@ def retrieval_table(
     ]
     chance = {"retrieval": Score(1 / n, 1 / n, 1 / n, n)}
     return Table("Do two views of one item find each other?", {CHANCE: chance, **rows}, notes)
+
+
+def _two(pair: Views, images: Tensor, sizes: Tensor | None, seed: int, ids: Tensor) -> list[Tensor]:
+    """Two random views of each item."""
+    views = list(pair(images, sizes, Dice(seed, 0, ids)))[:2]
+    return views if len(views) == 2 else [*views, *pair(images, sizes, Dice(seed, 1, ids))]

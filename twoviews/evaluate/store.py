@@ -54,7 +54,7 @@ def embed_to(
     files = [folder / f"{number:06d}.safetensors" for number in range(len(parts))]
     stamp = {"source": source.fingerprint(), "model": identity, "part": part}
     with writing(path):
-        _open(folder, stamp)
+        opened(folder, stamp)
     missing = [rows for rows, file in zip(parts, files, strict=True) if _shape(file) is None]
     todo = [few for rows in missing for few in slices(rows.start, rows.stop, batch_size)]
     decoded = zip(todo, batches(source, todo, device, workers), strict=True)
@@ -75,28 +75,28 @@ def embed_to(
         skipped |= json.loads(_read(file)[1]["skipped"])
     shapes = [shape for shape in map(_shape, files) if shape and shape[0]]
     if not shapes:
-        _clear(folder)
+        clear(folder)
         raise nothing_read(source, skipped)
     total = sum(n for n, _ in shapes)
     with writing(path):
         write(path, (total, shapes[0][1]), _parts(source, files))
-    _clear(folder)
+    clear(folder)
     return total
 
 
-def _open(folder: Path, stamp: dict) -> None:
+def opened(folder: Path, stamp: dict) -> None:
     """Make the folder of the parts and throw away parts of something else."""
     text = json.dumps(stamp, indent=2)
     with suppress(FileNotFoundError):
         if (folder / "stamp.json").read_text() == text:
             return
-    _clear(folder)
+    clear(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with whole(folder / "stamp.json") as f:
         f.write(text.encode())
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Delete what embedding wrote there, the stamp first: parts without one are never used."""
     for file in [folder / "stamp.json", *folder.glob("*.safetensors"), *folder.glob("*.tmp")]:
         file.unlink(missing_ok=True)

@@ -83,7 +83,7 @@ class Table:
     def markdown(self) -> str:
         """Title, verdict, table and notes."""
         lines = [["", *self.probes], ["---", *("---:" for _ in self.probes)]]
-        lines += [[row, *cells.values()] for row, cells in self.cells().items()]
+        lines += [[row, *(cells.get(probe, "") for probe in self.probes)] for row, cells in self.cells().items()]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         notes = "\n".join(f"- {note}" for note in self.notes)
         return "\n\n".join(filter(None, [f"**{self.title}**", self.verdict, table, notes]))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from ..types import Method
 from .bert4rec import BERT4Rec
+from .cpc import CPC
 from .deepwalk import deepwalk
 from .directclr import DirectCLR
 from .gtn import GTN
@@ -39,4 +40,7 @@ TABLES: dict[str, Callable[..., Method]] = {  # a vector for each node or word
     "line": LINE,
     "prone": ProNE,
 }
-METHODS = PAIRS | BLANKS | TABLES | {"gtn": GTN}
+AHEAD: dict[str, Callable[..., Method]] = {  # a thing in parts that follow each other
+    "cpc": CPC,
+}
+METHODS = PAIRS | BLANKS | AHEAD | TABLES | {"gtn": GTN}

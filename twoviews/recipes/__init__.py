@@ -3,10 +3,13 @@
 from collections.abc import Callable
 
 from ..run import Run
-from .auto import auto
+from .auto import auto, cpc
 from .cifar10 import cifar10_moco, cifar10_simclr
 from .graphs import deepwalk, gtn, line, metapath2vec, node2vec, prone
 from .histories import bert4rec, bert4rec_paper, sasrec
+from .predicted import cpc_photos
+from .predicted_text import cpc_text
+from .sounds import cpc_sounds, sound_moco, sound_simclr
 from .text import word2vec
 
 RECIPES: dict[str, Callable[..., Run]] = {
@@ -23,4 +26,10 @@ RECIPES: dict[str, Callable[..., Run]] = {
     "prone": prone,
     "gtn": gtn,
     "word2vec": word2vec,
+    "cpc": cpc,
+    "cpc_sounds": cpc_sounds,
+    "cpc_photos": cpc_photos,
+    "cpc_text": cpc_text,
+    "sound_simclr": sound_simclr,
+    "sound_moco": sound_moco,
 }

@@ -7,17 +7,23 @@ from typing import Any
 
 from ..data.graphs import is_graph
 from ..data.logs import is_log
+from ..data.sounds import is_sound
 from ..data.text import is_text
 from ..errors import UserError
 from ..run import Run
 from .graphs import deepwalk, metapath2vec, of_one_type
 from .histories import bert4rec
 from .photos import auto as photos
+from .predicted import cpc_photos
+from .predicted_text import cpc_text
+from .sounds import cpc_sounds
 from .text import word2vec
 
 
 def auto(data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None) -> Run:
-    """SimCLR for photos, BERT4Rec for a log, metapath2vec or DeepWalk for a graph, word2vec for a text."""
+    """SimCLR for photos, CPC for sound, BERT4Rec for a log, metapath2vec or DeepWalk for a graph, word2vec for text."""
+    if is_sound(data):
+        return cpc_sounds(data, device=device, labels=labels, read=read)
     if is_graph(data):
         recipe = deepwalk if of_one_type(data, labels, read) else metapath2vec
         return recipe(data, labels=labels, read=read)
@@ -30,3 +36,16 @@ def auto(data: Any, *, device: str = "cpu", labels: str | None = None, read: Map
             raise UserError("histories have no labels; leave --labels out")
         return bert4rec(data, device=device, read=read)
     return photos(data, device=device, labels=labels)
+
+
+def cpc(data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None) -> Run:
+    """CPC on recordings, on the sentences of documents, or on photos cut into patches."""
+    if is_sound(data):
+        return cpc_sounds(data, device=device, labels=labels, read=read)
+    if is_text(data):
+        if labels is not None:
+            raise UserError("documents have the folders they lie in as labels; leave --labels out")
+        return cpc_text(data, device=device, read=read)
+    if is_graph(data) or is_log(data):
+        raise UserError(f"cpc learns from recordings, photos and texts, and '{data}' is none; leave --recipe out")
+    return cpc_photos(data, device=device, labels=labels)

@@ -98,12 +98,12 @@ def opened(data: Any, labels: Any, read: Mapping[str, Any] | None) -> tuple[Soun
         source = partial(source, split="train")
     known = kept(source)
     source = partial(source, rate=known.rate)  # so that the test is read alike
-    how = {"data": source, "test": partial(source, split=test) if test else None, "test_view": partial(whole)}
+    how: dict[str, Any] = {"data": source, "test": partial(source, split=test) if test else None, "test_view": partial(whole)}
     return known, partial(Run, **how, schedule=partial(cosine, warmup=0.1))
 
 
 def window(source: Sounds) -> int:
-    """Samples of a window: the paper's 1.28 s, or what 95 % of the recordings do not exceed, in hundredths of a second."""
+    """Samples of a window: 1.28 s, or what 95 % of the recordings do not exceed, in hundredths of a second."""
     usual = np.quantile(source.length, SHORT) / source.rate
     return round(min(PAPER, max(usual, 0.2)) * 100) * (source.rate // 100)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from html import escape, unescape
 from typing import Any
@@ -44,9 +44,9 @@ PANELS = (
 )
 
 
-def curves(record: Record) -> str:
-    """All that was logged: the panels that a reader looks at first, the rest folded away."""
-    known = {name for panel in PANELS for name in panel.lines}
+def curves(record: Record, elsewhere: Collection[str] = ()) -> str:
+    """All that was logged and is not drawn elsewhere: the panels that a reader looks at first, the rest folded away."""
+    known = {name for panel in PANELS for name in panel.lines} | set(elsewhere)
     logged = dict.fromkeys(name for values in record.metrics for name in values)
     more = [Panel(name, {name: (name, OURS, "solid")}) for name in logged if name not in known | DRAWN]
     first, rest = (_panels(panels, record) for panels in (PANELS, more))

@@ -39,21 +39,24 @@ class Neighbour:
     """One thing found. picture: uint8 (C, h, w), or None where it cannot be read.
 
     same: has it the label of the query? None where one of the two has no label.
+    sound: the number of what a press on it plays (players.py), or None.
     """
 
     picture: Tensor | None
     caption: str
     similarity: float
     same: bool | None = None
+    sound: int | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """A query and what was found for it, the most alike first. picture: as in `Neighbour`."""
+    """A query and what was found for it, the most alike first. picture, sound: as in `Neighbour`."""
 
     picture: Tensor | None
     caption: str
     found: Sequence[Neighbour]
+    sound: int | None = None
 
 
 def gallery(rows: Sequence[Row]) -> str:
@@ -75,41 +78,54 @@ def write_found(
     queries, items: key -> picture, as in `Neighbour`.  Raises UserError when it cannot be written.
     """
     rows = [
-        Row(queries.get(one.query), _named(one.query, one.label), [*_neighbours(one, items)]) for one in found[:SHOWN]
+        Row(queries.get(one.query), named(one.query, one.label), [*_neighbours(one, items)]) for one in found[:SHOWN]
     ]
-    if len(found) > SHOWN:
-        note += f" These are the first {SHOWN} of {len(found):,} queries."
-    page = document(title, f"<h1>{escape(title)}</h1><p>{escape(note)}</p>{gallery(rows)}")
-    return save(path, page)
+    return save(path, document(title, found_page(title, note, rows, len(found))))
+
+
+def found_page(title: str, note: str, rows: Sequence[Row], queries: int) -> str:
+    """The body of a page of what was found. queries: how many there were, of which the rows are the first."""
+    if queries > len(rows):
+        note += f" These are the first {len(rows)} of {queries:,} queries."
+    return f"<h1>{escape(title)}</h1><p>{escape(note)}</p>{gallery(rows)}"
 
 
 def _neighbours(one: Found, items: Mapping[str, Tensor]) -> Iterator[Neighbour]:
     for key, similarity, label in zip(one.keys, one.similarities, one.labels, strict=True):
-        same = label == one.label if label and one.label else None
-        yield Neighbour(items.get(key), _named(key, label), similarity, same)
+        yield Neighbour(items.get(key), named(key, label), similarity, alike(label, one.label))
 
 
-def _named(key: str, label: str | None) -> str:
+def alike(label: str | None, other: str | None) -> bool | None:
+    """Whether two labels are the same; None where one of them is not known."""
+    return label == other if label and other else None
+
+
+def named(key: str, label: str | None) -> str:
     return f"{key} ({label})" if label else key
 
 
 def _row(row: Row) -> str:
-    query = f"<figure>{_picture(row.picture, row.caption)}<figcaption>{_broken(row.caption)}</figcaption></figure>"
+    query = f"<figure>{_frame(row)}<figcaption>{_broken(row.caption)}</figcaption></figure>"
     return f'<div class="row">{query}<ol class="found">{"".join(map(_found, row.found))}</ol></div>'
 
 
 def _found(one: Neighbour) -> str:
     mark = {None: "", True: " same", False: " another"}[one.same]
     caption = f"<b>{one.similarity:.3f}</b>{_broken(one.caption)}"
-    return f"<li><figure>{_picture(one.picture, one.caption, mark)}<figcaption>{caption}</figcaption></figure></li>"
+    return f"<li><figure>{_frame(one, mark)}<figcaption>{caption}</figcaption></figure></li>"
 
 
-def _picture(image: Tensor | None, caption: str, mark: str = "") -> str:
-    if image is None:
-        return f'<div class="frame{mark}">no picture</div>'
+def _frame(one: Row | Neighbour, mark: str = "") -> str:
+    inner = "no picture" if one.picture is None else _picture(one.picture, one.caption)
+    if one.sound is None:
+        return f'<div class="frame{mark}">{inner}</div>'
+    label = escape(f"play {one.caption}")
+    return f'<button type="button" class="frame{mark}" data-sound="{one.sound}" aria-label="{label}">{inner}</button>'
+
+
+def _picture(image: Tensor, caption: str) -> str:
     pixels = ' class="pixels"' if max(image.shape[1:]) <= SMALL else ""
-    source = thumbnail(image, SIDE)
-    return f'<div class="frame{mark}"><img{pixels} src="{source}" alt="{escape(caption)}"></div>'
+    return f'<img{pixels} src="{thumbnail(image, SIDE)}" alt="{escape(caption)}">'
 
 
 def _broken(caption: str) -> str:

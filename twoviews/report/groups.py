@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from .items import Items
+from ..evaluate.search import label_names
+from ..types import Features
 
 MOST = 20  # groups that have a colour of their own
 CLUSTERS = 8
@@ -27,11 +28,11 @@ class Groups:
     rest: bool = False
 
 
-def groups(items: Items) -> Groups:
+def groups(features: Features) -> Groups:
     """Labels of which at least two are met, else k-means clusters of h as unit vectors."""
-    labels = items.features.labels
+    labels = features.labels
     if labels is None or len(labels[labels >= 0].unique()) < 2:
-        of = clusters(items.features.h)
+        of = clusters(features.h)
         return Groups(of, [f"cluster {i + 1}" for i in range(int(of.max()) + 1)], clusters=True)
     found, place, count = labels.unique(return_inverse=True, return_counts=True)
     known = (found >= 0).nonzero()[:, 0]
@@ -40,7 +41,8 @@ def groups(items: Items) -> Groups:
     rank = torch.full((len(found),), len(own))
     rank[own] = torch.arange(len(own))
     of = rank[place]
-    names = [items.label(int((place == i).nonzero()[0])) for i in own]
+    called = label_names(features)
+    names = [str(called[int((place == i).nonzero()[0])]) for i in own]
     if rest := int(of.max()) == len(own):
         names.append("all other classes" if len(own) < len(order) else "no label")
     return Groups(of, names, rest=rest)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ..data.patches import patches
 from ..errors import UserError
 from ..run import Run
 from ..types import Method, Source
@@ -22,6 +23,10 @@ STYLES = "".join(part.STYLE for part in (verdict, measures, curves, figures, saw
 SAW = (
     "Framed: a photo as it is. Beside it: views of it as training draws them. The method learns that they belong "
     "together, so what differs between them is what it learns to overlook."
+)
+SAW_PATCHES = (
+    "Framed: a photo as it is. Beside it: its patches as training draws them, which overlap. The method learns to tell "
+    "from the rows above which patches stand below."
 )
 MAP = (
     "Each point is {n} in the space of h, laid out flat by {how}. Point at one, or tap it, to see it; drag to zoom in, "
@@ -56,11 +61,12 @@ def write_report(
         items: Items | str = shown(collect(run, method, test, device, workers, progress))
     except UserError as why:  # the rest of the page is worth having
         items = f"The test items could not be shown: {why}"
+    lead = SAW_PATCHES if isinstance(run.views(), patches) else SAW
     sections = {
         "Measures": section("measures", "How good is it?", measures.measures(record.evaluation)),
         "Training": section("training", "Training", curves.curves(record), curves.lead([record])),
         "Spectra": section("spectra", "Directions in use", *_spectra(record, items)),
-        "Views": section("views", "What the method saw", saw.views(run, source), SAW),
+        "Views": section("views", "What the method saw", saw.views(run, source), lead),
         **_map(items, run.seed),
         "Data": section("data", "The data", about.data(record, source, test)),
         "Repeat": section("repeat", "How to do it again", about.repeat(record)),
@@ -107,7 +113,7 @@ def _map(items: Items | str, seed: int) -> dict[str, str]:
     """The map and the neighbours, or why they are not there."""
     if isinstance(items, str):
         return {"Map": section("map", "The test items", f"<p>{html.escape(items)}</p>")}
-    sorted_by = groups(items)
+    sorted_by = groups(items.features)
     drawn, how = atlas.atlas(items, sorted_by)
     some = (
         f"{len(items):,} of {items.total:,} test items" if len(items) < items.total else f"{items.total:,} test items"

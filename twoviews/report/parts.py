@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate
 
 from ..checkpoint import writing
 
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+POLICY = "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 SMALL = 48  # pixels of a side up to which a picture is kept exactly, and enlarged without blur
 
 STYLE = """

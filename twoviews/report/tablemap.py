@@ -73,7 +73,20 @@ def table_map(weight: Tensor, entries: Entries, labels: Sequence[NodeLabels], se
     """The map as HTML, and what is to be said before it. weight: (V, D), finite."""
     rows = chosen(entries, labels, seed)
     flat, how = layout(weight[torch.from_numpy(rows).to(weight.device)].float().cpu())
-    ways = colourings(rows, entries, labels)
+    of = "words" if entries.types is None else "nodes"
+    told = {"keys": [said(entries, row) for row in rows.tolist()]}
+    told |= {"names": [name_of(entries, row) for row in rows.tolist()]}
+    html = coloured(
+        flat, colourings(rows, entries, labels), told, f"Map of {len(rows):,} {of} in two dimensions by {how}"
+    )
+    some = (
+        f"{len(rows):,} of {len(entries.counts):,} {of}" if len(rows) < len(entries.counts) else f"{len(rows):,} {of}"
+    )
+    return html, LEAD.format(n=some, how=how, drawn=DRAWN[of])
+
+
+def coloured(flat: Tensor, ways: Sequence[Colouring], told: dict[str, list[str]], alt: str) -> str:
+    """A map whose colours can be chosen. flat: (N, 2). told: the names and keys of its points, plain text."""
     traces, legends = [], []
     for k, way in enumerate(ways):
         buttons = []
@@ -92,11 +105,9 @@ def table_map(weight: Tensor, entries: Entries, labels: Sequence[NodeLabels], se
         f'<button type="button" aria-pressed="{str(k == 0).lower()}">by {escape(way.by)}</button>'
         for k, way in enumerate(ways)
     )
-    told = {"columns": 1, "rows": 1, "keys": [said(entries, row) for row in rows.tolist()]}
-    told |= {"names": [name_of(entries, row) for row in rows.tolist()]}
-    of = "words" if entries.types is None else "nodes"
-    drawn = plot(traces, f"Map of {len(rows):,} {of} in two dimensions by {how}, coloured by {ways[0].by}", **FLAT)
-    html = (
+    told = {"columns": 1, "rows": 1, **told}  # type: ignore[dict-item]
+    drawn = plot(traces, f"{alt}, coloured by {ways[0].by}", **FLAT)
+    return (
         (f'<div class="choose" role="group" aria-label="Colours">{choices}</div>' if len(ways) > 1 else "")
         + "".join(legends)
         + f'<div class="card">{drawn}</div>'
@@ -104,10 +115,6 @@ def table_map(weight: Tensor, entries: Entries, labels: Sequence[NodeLabels], se
         + "<style>#tip { width: 200px; } #tip i { display: none; }</style>"
         + f'<script type="application/json" id="items">{json.dumps(told).replace("<", chr(92) + "u003c")}</script>'
     )
-    some = (
-        f"{len(rows):,} of {len(entries.counts):,} {of}" if len(rows) < len(entries.counts) else f"{len(rows):,} {of}"
-    )
-    return html, LEAD.format(n=some, how=how, drawn=DRAWN[of])
 
 
 def chosen(entries: Entries, labels: Sequence[NodeLabels], seed: int) -> np.ndarray:

@@ -1,0 +1,80 @@
+"""The verbs for a run on recordings: embed others, frame by frame or whole, and measure on others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .build import sources, trained
+from .calls import knobs
+from .checkpoint import digest, load_encoder, read_run
+from .data.sounds import Sounds, notes_of_sounds, sounds, splits
+from .errors import UserError
+from .evaluate.soundstore import embed_sounds
+from .evaluate.table import Table
+from .fit import Result
+from .fit_sounds import measure, open_sounds
+from .folder import write_skipped
+from .log import Log
+from .run import Run
+
+BATCH = 64  # recordings at a time
+
+
+def embed_recordings(
+    run: str | Path | Result, data: Any, out: Path, *, frames: bool, device: torch.device, log: Log
+) -> Path:
+    """Write one vector a recording, or one a frame with its time, to a file. Returns its path."""
+    folder, about = opened(run)
+    encoder = run.method.encoder.eval().to(device) if isinstance(run, Result) else load_encoder(folder, device)
+    source = sounds(data, rate=about["data"]["rate"])
+    for line in notes_of_sounds(source):
+        log.say(line)
+    skipped = dict(source.notes)
+    with log.progress("embedding", len(source)) as bar:
+        how: dict[str, Any] = {"frames": frames, "identity": digest(encoder), "batch_size": BATCH, "device": device}
+        count = embed_sounds(out, encoder, source, progress=bar, skipped=skipped, **how)
+    listed = out.with_name(out.name + ".skipped.csv")
+    write_skipped(listed, skipped)
+    broken = f"; {len(skipped):,} could not be read, see {listed}" if skipped else ""
+    log.say(f"{count:,} embeddings in {out}{broken}")
+    return out
+
+
+def evaluate_recordings(run: str | Path | Result, data: Any, *, labels: Any, device: torch.device, log: Log) -> Table:
+    """Measure a run on its own recordings, or on others with labels: by their splits, else on a part held out.
+
+    Raises UserError when the run's own data has changed since: recordings it learned from could be among the test.
+    """
+    folder, about = opened(run)
+    setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
+    if data is None:
+        own, held = sources(setup)
+        source, test = open_sounds(own), open_sounds(held)
+        if source.fingerprint() != about["data"]["fingerprint"]:
+            raise UserError(f"the data has changed since {folder} was trained: give what to measure on as DATA")
+    else:
+        source, test = others(data, labels, setup, about["data"]["rate"])
+    method = (run.method if isinstance(run, Result) else trained(setup, folder)).to(device)
+    return measure(setup, method, source, test, device, log)
+
+
+def others(data: Any, labels: Any, run: Run, rate: int) -> tuple[Sounds, Sounds]:
+    """What probes learn from and are judged on of other recordings, by the columns that the run's own have."""
+    columns = {name: value for name, value in knobs(run.data).items() if name in ("label", "speaker")}
+    found = splits(data, labels)
+    test = next((name for name in ("test", "validation", "valid", "val") if name in found), None)
+    if test and "train" in found:
+        learn, judge = (sounds(data, labels=labels, rate=rate, split=name, **columns) for name in ("train", test))
+        return learn, judge
+    whole = sounds(data, labels=labels, rate=rate, **columns)
+    learn, judge = sources(run.override({"holdout": 0.2}).with_part("test", None), whole)
+    return open_sounds(learn), open_sounds(judge)
+
+
+def opened(run: str | Path | Result) -> tuple[Path, dict[str, Any]]:
+    """The run's folder and its run.json."""
+    folder = run.folder if isinstance(run, Result) else Path(run)
+    return folder, read_run(folder)
