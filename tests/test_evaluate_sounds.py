@@ -17,7 +17,7 @@ from twoviews.data.sounds import Sounds, sounds
 from twoviews.data.soundviews import whole
 from twoviews.encoders.wave import wave
 from twoviews.errors import BrokenItem, DataError, UserError
-from twoviews.evaluate import frames, heard, soundstore
+from twoviews.evaluate import frames, heard, soundprobes, soundstore
 from twoviews.evaluate.clusters import gap, tally
 from twoviews.evaluate.frames import by_length, framed, frames_of, times, within
 from twoviews.evaluate.heard import LOUDNESS, MFCC, Heard, cepstra, hear, inner, loudness, pooled, some
@@ -230,6 +230,18 @@ def test_encoders_without_places_have_the_columns_they_can(encoder, framewise):
     assert any("segments" in probe for probe in table.probes) == framewise
     assert "not clearly better than the untrained encoder" in table.verdict
     assert "nothing" in table.verdict
+
+
+def test_of_many_classes_fewer_frames_are_learned_from(monkeypatch):
+    train, test = talk(24), talk(12, seed=3)
+    a, b = (hear({MFCC: cepstra(RATE)}, side, whole()) for side in (train, test))
+    learned = []
+    monkeypatch.setattr(soundprobes, "classified", lambda x, y, t, **_: learned.append(len(x)) or y.new_zeros(len(t)))
+    monkeypatch.setattr(soundprobes, "CELLS", 600)
+    found = probed(known(train, test)[:1], a, b, True, CPU, 0)
+    assert 150 <= learned[0] <= 200
+    assert len(a.frames[MFCC]) > 600
+    assert found[MFCC]["label", "frames"].many.sum() == len(b.frames[MFCC])
 
 
 def test_without_labels_halves_find_each_other():

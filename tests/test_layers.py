@@ -38,7 +38,7 @@ ROWS = [
         "cli_histories",
         "cli_graphs",
         "cli_look",
-        "listen",
+        "others",
         "partitioned",
         "api",
         "lists",

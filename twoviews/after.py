@@ -266,7 +266,7 @@ def export(
         warn_unfinished(at, log)
         return export_histories(at, opened(run).method, to, out=place, log=log)
     if not exported(at) and (of_sounds(about := read_run(at)) or of_documents(about)):
-        raise UserError(f"export writes encoders of photos, histories and tables; load this one by load_encoder('{at}')")
+        raise UserError(f"export knows photos, histories, graphs and texts: load this encoder by load_encoder('{at}')")
     encoder: nn.Module
     method: Method | None
     if isinstance(run, Result):

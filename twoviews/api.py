@@ -42,10 +42,10 @@ from .fit_histories import evaluate_histories
 from .fit_photos import measure
 from .fit_tables import evaluate_tables
 from .folder import write_skipped
-from .listen import embed_recordings, evaluate_recordings
 from .log import Log
 from .lookup import embed as embed_rows
 from .lookup import similar as similar_rows
+from .others import embed_recordings, evaluate_documents, evaluate_recordings, known_documents
 from .recipes import RECIPES
 from .recipes.demo import demo as demo_run
 from .recipes.photos import explain, train_and_test
@@ -176,8 +176,13 @@ def embed(
         return embed_histories(run, data, out, items=items, batch_size=batch_size, device=device, quiet=quiet)
     if items:
         raise UserError("'items' is for runs on histories: of photos each is an item")
-    source = photos(data, labels=labels, **reading(about))
-    skipped = notes_of(source)
+    source: Source
+    if of_documents(read_run(folder)):
+        source = known_documents(folder, data)
+        skipped = dict(source.skipped)
+    else:
+        source = photos(data, labels=labels, **reading(about))
+        skipped = notes_of(source)
     with log.progress("embedding", len(source)) as bar:
         count = embed_to(
             out,
@@ -236,7 +241,7 @@ def evaluate(
         if not isinstance(run, Result):
             warn_unfinished(folder, log)
         if of_documents(about):
-            return evaluate_documents(run, data, labels=labels, device=where, log=log)
+            return evaluate_documents(run, data, device=where, log=log)
         return evaluate_recordings(run, data, labels=labels, device=where, log=log)
     source: Source
     test: Source | None

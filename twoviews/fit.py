@@ -14,9 +14,9 @@ from . import dist
 from .build import build, describe, find_device, make_optimizer, sharded, whole
 from .calls import function
 from .checkpoint import steps
+from .data.documents import Documents
 from .data.graph import Graph
 from .data.histories import Histories
-from .data.documents import Documents
 from .data.once import taken
 from .data.sounds import Sounds
 from .data.text import Corpus

@@ -95,13 +95,8 @@ def choose(
     return model, {"strength": best, "train": len(x), "classes": classes, **found}
 
 
-def path(
-    x: Tensor, y: Tensor, classes: int, strengths: Sequence[float], tolerance: float = 1e-10
-) -> Iterator[Logistic]:
-    """The minimum at each strength, each begun from the one before (from strong to weak is quickest).
-
-    tolerance: a step that lowers the loss of an item by less is the last.
-    """
+def path(x: Tensor, y: Tensor, classes: int, strengths: Sequence[float]) -> Iterator[Logistic]:
+    """The minimum at each strength, each begun from the one before (from strong to weak is quickest)."""
     mean, scale = _statistics(x)
     x = x.float().sub(mean).div_(scale)
     if len(x) < x.shape[1]:  # the minimum lies in the span of the items
@@ -113,12 +108,12 @@ def path(
     weight, bias = x.new_zeros(classes, x.shape[1]), x.new_zeros(classes)
     for strength in strengths:
         step = (len(x) / (spectrum.clamp(min=0) / 4 + strength)).sqrt()  # (D,): unit curvature where p = 1/2
-        weight, bias, loss = _minimise(x, y, weight, bias, strength, step, tolerance)
+        weight, bias, loss = _minimise(x, y, weight, bias, strength, step)
         yield Logistic(mean, scale, weight @ basis.T, bias, loss)
 
 
 def _minimise(
-    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: float, step: Tensor, tolerance: float
+    x: Tensor, y: Tensor, weight: Tensor, bias: Tensor, strength: float, step: Tensor
 ) -> tuple[Tensor, Tensor, float]:
     n, classes = len(x), len(bias)
     rows = max(1, BLOCK // classes)
@@ -139,7 +134,7 @@ def _minimise(
         return float(loss) / n
 
     optimizer = torch.optim.LBFGS(
-        [v], max_iter=500, tolerance_grad=1e-5, tolerance_change=tolerance, line_search_fn="strong_wolfe"
+        [v], max_iter=500, tolerance_grad=1e-5, tolerance_change=1e-10, line_search_fn="strong_wolfe"
     )
     optimizer.step(objective)
     loss = objective()

@@ -120,7 +120,8 @@ def notes(a: Heard, b: Heard, found: Rows) -> list[str]:
     if any(by == "frames" for _, by in columns):
         out.append(
             f"Frames: each alone, two at each end of a clip left out; {len(a.frames[H]):,} to learn from and "
-            f"{len(b.frames[H]):,} to be judged by, drawn where there are more than about {FRAMES:,}."
+            f"{len(b.frames[H]):,} to be judged by, drawn where there are more than {FRAMES:,}; for over 25 "
+            "classes fewer to learn from."
         )
     if any(what == UNHEARD_LABEL for what, _ in columns):
         out.append(

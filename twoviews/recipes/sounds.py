@@ -29,6 +29,7 @@ from ..optim import adamw, cosine
 from ..run import Run
 
 PAPER = 1.28  # seconds of a window
+TOGETHER, MOST = 8, 0.9  # recordings of one speaker in a row, and the share of all that must find such company
 SHORT = 0.95  # share of recordings that a shorter window shows whole
 CPU_SECONDS, GPU_SECONDS = 40_000, 4_000_000  # of sound that are seen: about a quarter of an hour on two cores
 
@@ -46,7 +47,7 @@ def cpc_sounds(
     length = window(source)
     batch = batch_size(source, length, 64)
     return run(
-        views=partial(windows, length=length, together=8 if source.speakers is not None and batch >= 64 else 0),
+        views=partial(windows, length=length, together=TOGETHER if of_one_voice(source, length, batch) else 0),
         encoder=partial(wave, width=512 if gpu else 128, dim=256 if gpu else 128),
         method=partial(CPC),
         optimizer=partial(adamw, lr=2e-4 if gpu else 1e-3, weight_decay=0.01, betas=(0.9, 0.98)),
@@ -98,14 +99,24 @@ def opened(data: Any, labels: Any, read: Mapping[str, Any] | None) -> tuple[Soun
         source = partial(source, split="train")
     known = kept(source)
     source = partial(source, rate=known.rate)  # so that the test is read alike
-    how: dict[str, Any] = {"data": source, "test": partial(source, split=test) if test else None, "test_view": partial(whole)}
-    return known, partial(Run, **how, schedule=partial(cosine, warmup=0.1))
+    how: dict[str, Any] = {"data": source, "test": partial(source, split=test) if test else None}
+    return known, partial(Run, **how, test_view=partial(whole), schedule=partial(cosine, warmup=0.1))
 
 
 def window(source: Sounds) -> int:
     """Samples of a window: 1.28 s, or what 95 % of the recordings do not exceed, in hundredths of a second."""
     usual = np.quantile(source.length, SHORT) / source.rate
     return round(min(PAPER, max(usual, 0.2)) * 100) * (source.rate // 100)
+
+
+def of_one_voice(source: Sounds, length: int, batch: int) -> bool:
+    """Whether nearly all stretches have a known speaker with enough others to stand together."""
+    if source.speakers is None or batch % TOGETHER:
+        return False
+    speakers = source.cut(4 * length / source.rate).speakers
+    assert speakers is not None  # `cut` keeps them
+    counts = np.bincount(speakers[speakers >= 0])
+    return int((counts // TOGETHER * TOGETHER).sum()) >= MOST * len(speakers)
 
 
 def batch_size(source: Sounds, length: int, most: int) -> int:

@@ -1,4 +1,4 @@
-"""The verbs for a run on recordings: embed others, frame by frame or whole, and measure on others."""
+"""What a run on recordings or documents says of others: embed them, measure on them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import torch
 from .build import sources, trained
 from .calls import knobs
 from .checkpoint import digest, load_encoder, read_run
+from .data.documents import Documents, documents
 from .data.sounds import Sounds, notes_of_sounds, sounds, splits
 from .errors import UserError
 from .evaluate.soundstore import embed_sounds
 from .evaluate.table import Table
 from .fit import Result
+from .fit_documents import DocumentTask
 from .fit_sounds import measure, open_sounds
 from .folder import write_skipped
 from .log import Log
@@ -70,8 +72,32 @@ def others(data: Any, labels: Any, run: Run, rate: int) -> tuple[Sounds, Sounds]
         learn, judge = (sounds(data, labels=labels, rate=rate, split=name, **columns) for name in ("train", test))
         return learn, judge
     whole = sounds(data, labels=labels, rate=rate, **columns)
-    learn, judge = sources(run.override({"holdout": 0.2}).with_part("test", None), whole)
-    return open_sounds(learn), open_sounds(judge)
+    rest, held = sources(run.override({"holdout": 0.2}).with_part("test", None), whole)
+    return open_sounds(rest), open_sounds(held)
+
+
+def evaluate_documents(run: str | Path | Result, data: Any, *, device: torch.device, log: Log) -> Table:
+    """Measure a run on its own documents, or on others by the words that it knows, a part of them held out.
+
+    Raises UserError when the run's own data has changed since: documents it learned from could be among the test.
+    """
+    folder, about = opened(run)
+    setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
+    if data is None:
+        task = DocumentTask(setup, setup.data())  # type: ignore[arg-type]
+        if task.source.fingerprint() != about["data"]["fingerprint"]:
+            raise UserError(f"the data has changed since {folder} was trained: give what to measure on as DATA")
+    else:
+        task = DocumentTask(setup.override({"holdout": 0.2}).with_part("test", None), known_documents(folder, data))
+    method = (run.method if isinstance(run, Result) else trained(setup, folder)).to(device)
+    return task.measure(method, device, log)
+
+
+def known_documents(folder: Path, data: Any) -> Documents:
+    """Other documents, parted as the run's own and by the words that it knows."""
+    own = read_run(folder)["run"]["data"]
+    settings = {name: own[name] for name in ("lower", "sentences", "words") if name in own}
+    return documents(data, vocabulary=folder, **settings)
 
 
 def opened(run: str | Path | Result) -> tuple[Path, dict[str, Any]]:
