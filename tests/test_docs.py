@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import typer
 
 from twoviews import cli
@@ -38,6 +39,11 @@ def write_data(folder):
     (folder / "friends.csv").write_text("src,dst\n" + "".join(f"{u},{(u + 1) % 9}\n" for u in range(9)))
     lines = ["the cat sat on the mat", "the dog ran", "on the mat the dog sat and the cat ran off"] * 9
     (folder / "corpus.txt").write_text("\n".join(lines))
+    np.save(folder / "photos.npy", np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8))
+    (folder / "recordings").mkdir()
+    for i in range(32):
+        noise = np.random.default_rng(i).standard_normal(4000)
+        soundfile.write(folder / "recordings" / f"{i % 4}_{i // 4 % 2}_{i}.wav", noise / 9, 8000)
     (folder / "edges").mkdir()
     people = ["Ann", "Bob", "Cay", "Dan", "Eve", "Flo", "Gus", "Hal"]
     wrote = "".join(f"{people[(p + i) % 8]},p{p}\n" for p in range(24) for i in (0, 1, 2))
@@ -47,7 +53,13 @@ def write_data(folder):
         (folder / "edges" / f"paper.has.{other}.csv").write_text("src,dst\n" + lines)
 
 
-KINDS = {"edges": "edges", "friends": "friends.csv", "corpus": "corpus.txt"}  # how data is called, what stands for it
+KINDS = {  # how data is called, what stands for it
+    "recordings": "recordings",
+    "edges": "edges",
+    "friends": "friends.csv",
+    "corpus": "corpus.txt",
+    "articles": "corpus.txt",
+}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -60,9 +72,16 @@ def test_commands_exist_and_their_settings_fit(page, tmp_path):
         assert recipe in RECIPES
         data = context.params.get("data") or ""
         log = recipe in HISTORIES or re.search(r"\.(csv|tsv|txt|inter|parquet)(\.gz)?$", data)
-        table = next((KINDS[kind] for kind in KINDS if Path(data).name.startswith(kind)), None)
+        data = "photos.npy" if recipe == "cpc_photos" else data
+        table = (
+            data
+            if data == "photos.npy"
+            else next((KINDS[kind] for kind in KINDS if Path(data).name.startswith(kind)), None)
+        )
         if table and name in ("train", "check"):
-            run = RECIPES[recipe](str(tmp_path / table))
+            labels = context.params["labels"]
+            given = {"labels": labels and str(labels)} if table == "recordings" else {}
+            run = RECIPES[recipe](str(tmp_path / table), **given)
         elif log and "photos" not in data:
             run = RECIPES["bert4rec" if recipe == "auto" else recipe](str(tmp_path / "log.csv"))
         else:
@@ -88,6 +107,13 @@ def test_the_python_of_the_guide_runs(tmp_path, monkeypatch):
     assert np.load("embeddings.npy").shape == (200, names["encoder"].dim)
     assert isinstance(names["run"], Run)
     assert names["run"].to_json()["batchnorm"] == 8
+
+
+def test_the_python_of_sounds_runs():
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sounds.md").read_text(), flags=re.S)
+    names = {}
+    exec(compile(block, "docs/sounds.md", "exec"), names)
+    assert names["h"].shape == (2, 64)
 
 
 @pytest.mark.parametrize("page", ["graphs.md", "words.md"])

@@ -15,7 +15,7 @@ import typer
 from .errors import TrainingError, UserError
 
 app = typer.Typer(
-    help="Learn representations from unlabelled data: photos, histories, a graph or a text in, encoder out.",
+    help="Learn representations from unlabelled data: photos, sound, histories, a graph or a text in, encoder out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -41,7 +41,8 @@ Settings = Annotated[
 
 @app.command(
     epilog="**Examples:** `twoviews train photos/` · `twoviews train photos.zip epochs=50 method=moco` · "
-    "`twoviews train clicks.parquet` · `twoviews train orders.csv data.user=customer data.item=sku` · "
+    "`twoviews train recordings/` · `twoviews train clicks.parquet` · "
+    "`twoviews train orders.csv data.user=customer data.item=sku` · "
     "`twoviews train edges/ views.metapaths=author-paper-author` · `twoviews train corpus.txt.gz` · "
     "`torchrun --nproc-per-node 8 -m twoviews train photos/` · `twoviews train 's3://bucket/{000..999}.tar'`"
 )
@@ -49,7 +50,8 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="Photos: a folder, .zip, .tar, .parquet or .npy, shards by URL. A log: .csv, .tsv, .txt, .parquet. "
+            help="Photos or recordings: a folder, .zip, .tar, .parquet, photos .npy or shards by URL too. "
+            "A log: .csv, .tsv, .txt, .parquet. "
             "A graph: a folder with a file of edges for each relation, or one such file. A text: .txt, .gz, .xz."
         ),
     ],
@@ -62,7 +64,7 @@ def train(
     stop_when_ill: Annotated[bool, typer.Option(help="End the training when the doctor finds the run ill.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train an encoder on photos, a log of what users met, a graph or a text, and measure it.
+    """Train an encoder on photos, recordings, a log of what users met, a graph or a text, and measure it.
 
     No labels are needed; where sub-folders or a table give some, they measure the result. A log has a column of
     users and one of items, best also one of times. A file of edges has columns src and dst, maybe a weight. The same
@@ -87,6 +89,7 @@ def train(
 
 @app.command(
     epilog="**Example:** `twoviews embed runs/photos photos/ -o photos.parquet` · "
+    "`twoviews embed runs/recordings-cpc recordings/ --frames -o frames.parquet` · "
     "`twoviews embed runs/clicks-bert4rec clicks.parquet -o users.parquet` · "
     "`twoviews embed runs/papers-metapath2vec --type author -o authors.parquet` · "
     "`twoviews embed runs/corpus-word2vec -o vectors.bin`"
@@ -96,7 +99,7 @@ def embed(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="Photos or a log; any kind that `train` takes. Of a graph or a text: nodes, words. Default: all."
+            help="Photos, recordings or a log, as `train` takes them. Of a graph or a text: nodes, words. Default: all."
         ),
     ] = None,
     out: Annotated[
@@ -111,9 +114,10 @@ def embed(
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write one embedding a photo, user, node or word. Of photos a command that was stopped goes on where it was.
+    """Write one embedding a photo, recording, frame, user, node or word.
 
-    Nodes and words end in .txt or .bin for what reads word2vec's files, as gensim does.
+    Of photos and recordings a command that was stopped goes on where it was. Nodes and words end in .txt or .bin for
+    what reads word2vec's files, as gensim does.
     """
     from .api import embed
 

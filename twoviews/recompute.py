@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -25,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .ema import EMA
 from .errors import UserError
-from .types import Method
+from .types import Method, Places
 
 
 @contextmanager
@@ -49,19 +50,20 @@ def lean(method: Method, micro_batch: int | None = None, blocks: bool = False) -
             f"recompute=True needs an encoder made of blocks, and {name} has none: leave it out, or give another"
         )
     copies = [m for ema in method.modules() if isinstance(ema, EMA) for m in ema.modules_ if type(m) is type(encoder)]
-    changed = {m: partial(_forgotten, m, m.forward) for m in again}
+    changed = {(m, "forward"): partial(_forgotten, m, m.forward) for m in again}
     if micro_batch:
-        changed |= {m: partial(_in_parts, m, m.forward, micro_batch) for m in (encoder, *copies)}
-    before = [vars(m).get("forward") for m in changed]  # an encoder of one's own may have a forward of its own
-    for module, forward in changed.items():  # partials, not closures: a deep copy is bound to its own modules
-        module.forward = forward
+        reads = [(m, name) for m in (encoder, *copies) for name in ("forward", "places") if hasattr(m, name)]
+        changed |= {(m, name): partial(_in_parts, m, getattr(m, name), micro_batch) for m, name in reads}
+    before = [vars(m).get(name) for m, name in changed]  # an encoder of one's own may have a forward of its own
+    for (module, name), function in changed.items():  # partials, not closures: a deep copy is bound to its own modules
+        setattr(module, name, function)
     try:
         yield
     finally:
-        for module, own in zip(changed, before, strict=True):
-            del module.forward
+        for (module, name), own in zip(changed, before, strict=True):
+            delattr(module, name)
             if own is not None:
-                module.forward = own
+                setattr(module, name, own)
 
 
 def blocks_of(encoder: nn.Module) -> list[nn.Module]:
@@ -73,15 +75,18 @@ def blocks_of(encoder: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _in_parts(module: nn.Module, forward: Callable[[Tensor], Tensor], rows: int, x: Tensor) -> Tensor:
+def _in_parts(module: nn.Module, forward: Callable[[Tensor], Any], rows: int, x: Tensor) -> Any:
     """forward(x) with at most `rows` rows at a time, in parts of one size as far as they divide."""
     parts = x.tensor_split(-(-len(x) // rows))
     if len(parts) == 1:
         return forward(x)
-    return torch.cat([_forgotten(module, forward, part) for part in parts])
+    found = [_forgotten(module, forward, part) for part in parts]
+    if isinstance(found[0], Places):
+        return Places(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(Places)))
+    return torch.cat(found)
 
 
-def _forgotten(module: nn.Module, forward: Callable[..., Tensor], /, *args: Any, **more: Any) -> Tensor:
+def _forgotten(module: nn.Module, forward: Callable[..., Any], /, *args: Any, **more: Any) -> Any:
     """forward(*args, **more), whose activations backward makes anew, with the same random numbers."""
     if not torch.is_grad_enabled():
         return forward(*args, **more)

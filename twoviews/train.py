@@ -224,13 +224,14 @@ class Meter:
         if step % self.every and step != self.total and not seen:
             return
         seconds = max(time.monotonic() - self.begun, 1e-9)
-        loss = float(dist.mean(self.loss)) / self.count
+        sums = torch.stack([value.double() for value in (self.loss, *self.logs.values())])
+        loss, *logs = (value / self.count for value in dist.mean(sums).tolist())  # read back once
         if not math.isfinite(loss):  # on whichever rank: all stop here
             self.first_bad = self.first_bad.clamp(max=step)
         self.raise_if_bad()
         rate, wait = self.items / seconds, self.waited / seconds
         values = {"loss": loss, "lr": lr, "items_per_second": round(rate, 1), "data_wait": round(wait, 4)}
-        values |= {name: float(dist.mean(value)) / self.count for name, value in self.logs.items()}
+        values |= dict(zip(self.logs, logs, strict=True))
         self.log.metrics(step, values | seen)
         bar(step, note=f"loss {loss:.3f}  {rate:,.0f} items/s  data wait {wait:.0%}")
         self.loss = torch.zeros_like(self.loss)
