@@ -31,7 +31,7 @@ from ..run import Run
 PAPER = 1.28  # seconds of a window
 TOGETHER, MOST = 8, 0.9  # recordings of one speaker in a row, and the share of all that must find such company
 SHORT = 0.95  # share of recordings that a shorter window shows whole
-CPU_SECONDS, GPU_SECONDS = 40_000, 4_000_000  # of sound that are seen: about a quarter of an hour on two cores
+CPU_SECONDS, GPU_SECONDS = 32_000, 4_000_000  # of sound that are seen: about a quarter of an hour on two cores
 
 
 def cpc_sounds(
@@ -48,7 +48,7 @@ def cpc_sounds(
     batch = batch_size(source, length, 64)
     return run(
         views=partial(windows, length=length, together=TOGETHER if of_one_voice(source, length, batch) else 0),
-        encoder=partial(wave, width=512 if gpu else 128, dim=256 if gpu else 128),
+        encoder=partial(wave, width=512 if gpu else 128, dim=256),
         method=partial(CPC),
         optimizer=partial(adamw, lr=2e-4 if gpu else 1e-3, weight_decay=0.01, betas=(0.9, 0.98)),
         epochs=epochs(source, length, gpu),
