@@ -21,6 +21,13 @@ class Finding:
         return f"{self.evidence}: {self.name}. {self.remedy}."
 
 
+def few_directions(rank: float, dim: int) -> str | None:
+    """How bad it is that a table of vectors has an effective rank, of `dim` at most: "watch", "ill" or not at all."""
+    if dim < 16 or not rank < max(3.0, 0.1 * dim):
+        return None
+    return "ill" if rank < max(2.0, 0.05 * dim) else "watch"
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """findings: the most likely cause first. note: what a reader should know where there is no finding.

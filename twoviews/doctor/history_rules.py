@@ -11,7 +11,7 @@ from typing import Any
 
 from ..evaluate.score import Score, difference
 from .course import Course
-from .diagnosis import Finding
+from .diagnosis import Finding, few_directions
 
 FEW = 100  # users or items below which a share says little
 SETTLED = 0.3  # of a run, before which all users may still get much the same
@@ -60,11 +60,11 @@ def vectors_collapsed(c: Course) -> Finding | None:
     """The effective rank of the item vectors, each as often as it occurs: an unused catalogue is no health."""
     part = c.checkup.get("vectors_met") or {}
     dim, rank = part.get("dim", 0), part.get("rank", math.nan)
-    if dim < 16 or not rank < max(3.0, 0.1 * dim):
+    if (level := few_directions(rank, dim)) is None:
         return None
     return Finding(
         "item vectors collapsed",
-        "ill" if rank < max(2.0, 0.05 * dim) else "watch",
+        level,
         f"the effective rank of the item vectors is {rank:.1f} of {dim}",
         f"Divide optimizer.lr{c.given('lr', 'optimizer')} by 3, lower optimizer.weight_decay"
         f"{c.given('weight_decay', 'optimizer')}, or begin with encoder.init=svd",

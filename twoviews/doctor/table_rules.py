@@ -12,7 +12,7 @@ from typing import Any
 
 from ..evaluate.table import H
 from .course import Course
-from .diagnosis import Finding
+from .diagnosis import Finding, few_directions
 
 FEW = 0.5  # of the rows, or of the rows of a type
 FLOORS = {
@@ -72,15 +72,15 @@ def all_alike(c: Course) -> Finding | None:
     )
 
 
-def few_directions(c: Course) -> Finding | None:
+def vectors_collapsed(c: Course) -> Finding | None:
     """The effective rank of the vectors, which no more rows than there are can raise."""
     part = c.checkup.get("vectors") or {}
     dim, rank = min(part.get("dim", 0), c.checkup.get("rows", 0)), part.get("rank", math.nan)
-    if dim < 16 or not rank < max(3.0, 0.1 * dim):
+    if (level := few_directions(rank, dim)) is None:
         return None
     return Finding(
         "vectors collapsed",
-        "ill" if rank < max(2.0, 0.05 * dim) else "watch",
+        level,
         f"the effective rank of the vectors is {rank:.1f} of {dim}",
         f"Divide optimizer.lr{c.given('lr', 'optimizer')} by 4 where it is above 0.1, or train longer "
         f"(epochs={_more(c)})",
@@ -169,7 +169,7 @@ def never_met(c: Course) -> Finding | None:
     )
 
 
-CAUSES = (steps_too_large, hardly_trained, all_alike, few_directions)
+CAUSES = (steps_too_large, hardly_trained, all_alike, vectors_collapsed)
 WORSE = (frequency_dominates, below_floors)  # each may be told beside the others
 BESIDE = (dead_ends, never_met)
 
