@@ -39,6 +39,7 @@ def write_data(folder):
     (folder / "friends.csv").write_text("src,dst\n" + "".join(f"{u},{(u + 1) % 9}\n" for u in range(9)))
     lines = ["the cat sat on the mat", "the dog ran", "on the mat the dog sat and the cat ran off"] * 9
     (folder / "corpus.txt").write_text("\n".join(lines))
+    (folder / "articles.txt").write_text("The cat sat. It slept.\n\nThe dog ran. It sat.\n\n" * 9)
     np.save(folder / "photos.npy", np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8))
     (folder / "recordings").mkdir()
     for i in range(32):
@@ -58,7 +59,7 @@ KINDS = {  # how data is called, what stands for it
     "edges": "edges",
     "friends": "friends.csv",
     "corpus": "corpus.txt",
-    "articles": "corpus.txt",
+    "articles": "articles.txt",
 }
 
 
@@ -109,10 +110,11 @@ def test_the_python_of_the_guide_runs(tmp_path, monkeypatch):
     assert names["run"].to_json()["batchnorm"] == 8
 
 
-def test_the_python_of_sounds_runs():
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "sounds.md").read_text(), flags=re.S)
+@pytest.mark.parametrize("page", ["sounds.md", "sentences.md"])
+def test_the_python_of_sounds_and_sentences_runs(page):
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.S)
     names = {}
-    exec(compile(block, "docs/sounds.md", "exec"), names)
+    exec(compile(block, page, "exec"), names)
     assert names["h"].shape == (2, 64)
 
 

@@ -29,7 +29,7 @@ from twoviews.methods.cpc import CPC
 from twoviews.report.horizons import horizons, names, steps_ahead
 from twoviews.report.players import Players, small
 from twoviews.report.record import read_record
-from twoviews.report.soundclips import collect
+from twoviews.report.soundclips import Clips, collect
 from twoviews.report.soundfound import write_found_sounds
 from twoviews.report.soundmap import evidence
 from twoviews.report.sounds import write_sound_report
@@ -145,6 +145,13 @@ def test_every_button_plays_a_sound_that_decodes(page):
         assert rate == 8000
         assert 0.1 < len(x) / rate <= 2.1
         assert 0.3 < np.abs(x).max() <= 1.0
+
+
+def test_recordings_of_one_name_on_both_sides_are_each_heard():
+    noise = [sounds([(x, 8000)]) for x in torch.randn(2, 800).numpy()]
+    sides = [Clips(Features(torch.ones(1, 1), [source.key(0)]), source, 1, {}, 0) for source in noise]
+    players = Players()
+    assert [side.sound(players, 0) for side in (*sides, sides[0])] == [0, 1, 0]
 
 
 def test_a_sound_is_kept_as_it_sounds():

@@ -8,7 +8,9 @@ import pytest
 
 from twoviews import calls
 from twoviews.data.digits import digits
+from twoviews.data.documents import documents
 from twoviews.data.image import photos
+from twoviews.data.patches import grid, patches
 from twoviews.data.views import two_crops
 from twoviews.encoders import ENCODERS
 from twoviews.errors import UserError
@@ -67,6 +69,13 @@ def test_measures_and_reading_follow_the_size_of_the_views():
     assert run.test_view().size == 96
     assert calls.knobs(run.data)["max_side"] == 192
     assert run.views().blur == (1, 0.1)
+
+
+def test_measures_follow_the_patches_of_the_views():
+    run = a_run(views=patches, test_view=grid).override({"views.size": 30, "views.grid": 5, "views.overlap": 0.5})
+    assert (run.test_view().size, run.test_view().grid, run.test_view().overlap) == (30, 5, 0.5)
+    own = a_run(views=patches, test_view=grid).override({"views.size": 30, "views.grid": 5, "test_view.grid": 2})
+    assert (own.test_view().size, own.test_view().grid) == (30, 2)
 
 
 def test_positional_settings_are_written_down_too():
@@ -137,6 +146,16 @@ def test_an_object_given_from_python_must_be_given_again():
     with pytest.raises(UserError, match="'data' was a numpy.ndarray given from Python"):
         Run.from_json(written)
     assert Run.from_json(written, data=run.data).epochs == 200
+
+
+def test_a_list_that_is_data_is_not_written_whole():
+    few, many = ["a b."] * 9, ["a b."] * 25_556
+    written = calls.describe(partial(documents, data=many, labels=few))
+    assert written["data"] == {"object": "list of 25,556"}
+    assert written["labels"] == few
+    with pytest.raises(UserError, match="'data' was a list of 25,556 given from Python: give it again"):
+        calls.rebuild(written)
+    assert calls.rebuild(calls.describe(partial(documents, data=few))).keywords["data"] == tuple(few)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import STOP, may_stop
 
-from twoviews import Run, fit
+from twoviews import Run, calls, embed, evaluate, fit
 from twoviews.data.documents import documents, read_words
 from twoviews.data.paragraphs import paragraphs, whole_paragraph
 from twoviews.doctor.course import read_course
@@ -108,9 +108,17 @@ def topic_of(source, words):
 
 def test_pairs_are_what_the_table_says_they_are():
     part, source = parts()
-    a, b, turned = _ordered(part, np.random.default_rng(0), 1000)
-    assert [step_of(source, y) - step_of(source, x) for x, y in zip(a, b, strict=True)] == (1 - 2 * turned).tolist()
-    assert abs(turned.float().mean() - 0.5) < 0.02
+    halves = _ordered(part, np.random.default_rng(0), 1000)
+    seen = set()
+    for a, b, turned in zip(*halves, strict=True):
+        steps = [[step_of(source, words) for words in x if words.any()] for x in ((b, a) if turned else (a, b))]
+        n = len(steps[0])
+        last = steps[1][-1] + 1
+        assert steps == [list(range(n)), list(range(last - n, last))]
+        assert last // 2 == n  # an odd one in the middle is left out
+        seen.add(last)
+    assert seen == {3, 4, 5, 6}
+    assert abs(halves[2].float().mean() - 0.5) < 0.02
     a, b, same = _related(part, np.random.default_rng(0), 1000)
     apart = torch.tensor([step_of(source, y) - step_of(source, x) for x, y in zip(a, b, strict=True)])
     assert (apart[same == 1] >= 2).all()
@@ -181,6 +189,7 @@ def test_a_run_learns_goes_on_bit_for_bit_and_explains_itself(tmp_path):
     STOP["after"] = 50
     with pytest.raises(Interrupted):
         fit(run, tmp_path / "parts", quiet=True)
+    assert len(read_words(tmp_path / "parts")) == len(read_words(result.folder))  # it can embed already
     STOP["after"] = None
     again = fit(run, tmp_path / "parts", quiet=True)
     for a, b in zip(result.method.state_dict().values(), again.method.state_dict().values(), strict=True):
@@ -199,12 +208,19 @@ def test_a_run_learns_goes_on_bit_for_bit_and_explains_itself(tmp_path):
     assert "step" in page.split("Sentences alike")[1]
 
 
-def test_labels_are_measured_and_too_few_documents_said(tmp_path):
+def test_labels_are_measured_and_too_few_documents_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(calls, "LONG", 1000)
     texts = stories(80, np.random.default_rng(0), topics=2)
     labels = ["sea" if "topic0" in text[0] else "land" for text in texts]
     run = run_of(texts, epochs=1, data=partial(documents, data=texts, labels=labels, least=1, words=6, sentences=6))
-    table = fit(run, tmp_path / "labelled", quiet=True).table
-    assert table.rows[BAG]["label"].value > 0.9
+    result = fit(run, tmp_path / "labelled", quiet=True)
+    assert result.table.rows[BAG]["label"].value > 0.9
+    with pytest.raises(UserError, match="'data' was a list of 80 given from Python"):
+        evaluate(result.folder, quiet=True)
+    others = stories(120, np.random.default_rng(1))
+    assert evaluate(result.folder, others, quiet=True).rows[H]["topic"].n > 20
+    file = embed(result.folder, others, tmp_path / "vectors.npy", quiet=True)
+    assert np.load(file).shape == (120, 24)
     few = fit(run_of(texts[:20], epochs=1, batch_size=8), tmp_path / "few", quiet=True)
     assert few.table is None
     assert "stretches to measure by: give 20 or more" in (few.folder / "index.html").read_text()

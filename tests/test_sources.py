@@ -649,7 +649,7 @@ def test_archives_that_cannot_be_used(tmp_path):
     whole = write_tar(tmp_path / "b.tar").read_bytes()
     (tmp_path / "b.tar").write_bytes(whole[:5000])
     one_line("cannot read '.*b.tar': not a tar archive, or cut short", tmp_path / "b.tar")
-    one_line("none of its 1 files is an image", write_zip(tmp_path / "c.zip", {"a.txt": b""}))
+    one_line("none of its 1 files is one", write_zip(tmp_path / "c.zip", {"a.txt": b""}))
     one_line("it is empty", write_tar(tmp_path / "c.tar", {}))
     np.save(tmp_path / "d.npy", np.array([{}, []], object))
     one_line("it holds Python objects, which are not loaded", tmp_path / "d.npy")

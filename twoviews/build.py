@@ -52,7 +52,8 @@ def sources(run: Run, source: Source | None = None) -> tuple[Source, Source]:
         return source, source
     n = len(source)
     if n < 4:
-        raise UserError(f"{source.name} holds {n} items: two views of so few teach nothing; give at least 4")
+        few = "none can be held out of so few; give at least 4, or holdout=0 to measure on all"
+        raise UserError(f"{source.name} holds {n} items: {few}")
     share = min(max(run.holdout, 2 / n), max(MEASURED / n, 2 / n))
     if is_stream(source):
         return tail(source, share)

@@ -19,6 +19,7 @@ from .errors import UserError, unknown
 
 PACKAGE = __name__.split(".")[0]
 PARTS = {"data", "encoders", "methods", "optim"}  # what a run is made of
+LONG = 2**16  # letters of JSON from which on a list is data, and no setting to be read in a file
 
 
 def knobs(call: Callable) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def parse(text: str) -> Any:
 
 
 def describe(call: Callable) -> dict[str, Any]:
-    """A call as JSON. What cannot be written (an array, a Dataset) becomes {"object": "what it is"}."""
+    """A call as JSON. What cannot be written (an array, a Dataset) or is long becomes {"object": "what it is"}."""
     f = function(call)
     if not hasattr(f, "__qualname__"):
         raise UserError(
@@ -116,7 +117,8 @@ def _plain(value: Any) -> Any:
     if callable(value):
         return describe(value)
     try:
-        return json.loads(json.dumps(value))
+        written = json.dumps(value)
+        return json.loads(written) if len(written) < LONG else {"object": f"{type(value).__name__} of {len(value):,}"}
     except TypeError:
         return {"object": f"{type(value).__module__}.{type(value).__qualname__}"}
 

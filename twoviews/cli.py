@@ -29,7 +29,8 @@ Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, ... Default
 Labels = Annotated[
     Path | None,
     typer.Option(
-        help="CSV or Parquet with a path (or id) and a label column. They only measure; nothing learns from them."
+        help="CSV or Parquet with a path (or id) and a label column; of recordings also a pattern of their names, "
+        "as {label}_{speaker}_{_}. They only measure; nothing learns from them."
     ),
 ]
 Run = Annotated[Path, typer.Argument(help="The folder that `twoviews train` wrote.")]

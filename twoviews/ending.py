@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from .checkpoint import fill, save_weights, weights
 from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
 from .doctor.rules import diagnose
+from .errors import UserError
+from .evaluate.table import Table
 from .folder import write_json, write_skipped
 from .log import Log
 from .types import Method
@@ -35,6 +38,20 @@ def fill_best(folder: Path, method: Method, log: Log) -> None:
     if kept := _kept(best):
         fill(method, weights(best / "method.safetensors"), str(best))
         log.say(f"kept: the weights after epoch {kept['epoch']}")
+
+
+def measured(
+    folder: Path, log: Log, measure: Callable[[], Table], more: Callable[[], dict[str, Any]] = dict
+) -> Table | None:
+    """Write evaluation.json: the table and what more there is to say, or in one line why there is none."""
+    try:
+        table = measure()
+        write_json(folder / "evaluation.json", table.to_json() | more())
+        return table
+    except UserError as why:
+        write_json(folder / "evaluation.json", {"verdict": f"Not measured: {why}"})
+        log.say(f"not measured: {why}")
+        return None
 
 
 def conclude(

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from . import dist
 from .build import MEASURED, learn, make_loader, untrained
 from .checkpoint import save_encoder
 from .data.documents import Documents, notes, write_words
 from .data.loader import Loader
 from .doctor.diagnosis import Diagnosis
-from .ending import conclude
+from .ending import conclude, measured
 from .errors import UserError
 from .evaluate.documents import measure_documents
 from .evaluate.split import holdout
 from .evaluate.table import Table
 from .fit_photos import look, watch
-from .folder import write_json
+from .folder import writing
 from .log import Log
 from .methods.cpc import CPC
 from .report.documents import write_document_report
@@ -56,6 +58,9 @@ class DocumentTask:
         return learn(self.run, method, loader, optimizer, **how)
 
     def watch(self, method: Method, folder: Path, device: torch.device) -> Callable[[int], dict[str, Any]]:
+        if dist.rank() == 0:
+            with writing(folder):
+                write_words(folder, self.all)  # at once: an unfinished run can embed too
         return watch(self.run, method, self.source, self.test, device)
 
     def checkup(self, method: Method, device: torch.device) -> dict[str, Any]:
@@ -79,14 +84,7 @@ class DocumentTask:
         self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
     ) -> tuple[Table | None, Diagnosis]:
         save_encoder(folder, method.encoder)
-        write_words(folder, self.all)
-        table = None
-        try:
-            table = self.measure(method, device, log)
-            write_json(folder / "evaluation.json", table.to_json())
-        except UserError as why:
-            write_json(folder / "evaluation.json", {"verdict": f"Not measured: {why}"})
-            log.say(f"not measured: {why}")
+        table = measured(folder, log, partial(self.measure, method, device, log))
         checkup = self.checkup(method, device)
         return table, conclude(self, folder, method, device, log, skipped | self.lost(), checkup)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,14 @@ from .checkpoint import save_encoder
 from .data.loader import Loader
 from .data.stream import described, notes_of
 from .doctor.checkup import checkup
-from .doctor.course import read_course
 from .doctor.diagnosis import Diagnosis
-from .doctor.rules import diagnose
+from .ending import conclude, measured
 from .errors import UserError
 from .evaluate.embed import features, model
 from .evaluate.knn import knn
 from .evaluate.leak import copies, siblings
 from .evaluate.measure import Table, evaluate
 from .evaluate.split import portion
-from .folder import write_json, write_skipped
 from .log import Log
 from .report.page import write_report
 from .run import Run
@@ -77,20 +76,14 @@ class PhotoTask:
     ) -> tuple[Table | None, Diagnosis]:
         save_encoder(folder, method.encoder)
         keep: list[Features] = []
-        table = None
-        write_json(folder / "checkup.json", self.checkup(method, device))
-        try:
-            table = measure(self.run, method, self.seen, self.test, device, log, skipped=skipped, keep=keep)
-            leak = known_items(self.seen, self.test, keep)
-            write_json(folder / "evaluation.json", {**table.to_json(), "leak": leak})
-        except UserError as why:
-            write_json(folder / "evaluation.json", {"verdict": f"Not measured: {why}"})
-            log.say(f"not measured: {why}")
-        write_skipped(folder / "skipped.csv", skipped)
-        diagnosis = diagnose(read_course(folder))
-        write_json(folder / "doctor.json", diagnosis.to_json())
-        self.report(folder, method, device, log)
-        return table, diagnosis
+        how: dict[str, Any] = {"skipped": skipped, "keep": keep}
+        table = measured(
+            folder,
+            log,
+            partial(measure, self.run, method, self.seen, self.test, device, log, **how),
+            lambda: {"leak": known_items(self.seen, self.test, keep)},
+        )
+        return table, conclude(self, folder, method, device, log, skipped, self.checkup(method, device))
 
 
 def measure(

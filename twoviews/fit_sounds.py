@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ from .checkpoint import save_encoder
 from .data.loader import Loader
 from .data.sounds import Sounds, notes_of_sounds
 from .doctor.diagnosis import Diagnosis
-from .ending import conclude
+from .encoders.wave import Wave
+from .ending import conclude, measured
 from .errors import UserError
 from .evaluate.sounds import measure_sounds
 from .evaluate.split import portion
 from .evaluate.table import Table
 from .fit_photos import look, watch
-from .folder import write_json
 from .log import Log
+from .methods.cpc import CPC
 from .report.sounds import write_sound_report
 from .run import Run
 from .types import Features, Method
@@ -40,6 +42,9 @@ class SoundTask:
         length = getattr(self.run.views(), "length", None)
         if length is None:
             raise UserError("recordings need views=windows, or views=two_sounds for methods that compare two views")
+        longest = int(self.source.length.max())
+        if length > max(2 * longest, self.source.rate):  # it may be too long for memory, too
+            raise UserError(f"views.length={length:,} is mostly padding: the longest recording has {longest:,} samples")
         self.pieces = self.source.cut(WINDOWS * length / self.source.rate)
         self.looked = self.pieces, self.test.cut(LOOKED)
 
@@ -58,6 +63,13 @@ class SoundTask:
         """Weights that start from the data: none."""
         if self.run.start is not None:
             raise UserError("start=RUN goes on with a run on histories; leave it out for recordings")
+        longest = int(self.pieces.length.max())
+        heard = method.encoder
+        if isinstance(method, CPC) and isinstance(heard, Wave) and heard.frames(longest) <= method.first:
+            raise UserError(
+                f"no recording reaches from one frame to what is predicted, method.first={method.first} ahead: "
+                f"the longest has {longest:,} samples; give longer ones"
+            )
 
     def learn(self, method: Method, loader: Any, optimizer: torch.optim.Optimizer, **how: Any) -> int:
         return learn(self.run, method, loader, optimizer, **how)
@@ -78,13 +90,7 @@ class SoundTask:
         self, folder: Path, method: Method, device: torch.device, log: Log, skipped: dict[str, str]
     ) -> tuple[Table | None, Diagnosis]:
         save_encoder(folder, method.encoder)
-        table = None
-        try:
-            table = measure(self.run, method, self.source, self.test, device, log, skipped)
-            write_json(folder / "evaluation.json", table.to_json())
-        except UserError as why:
-            write_json(folder / "evaluation.json", {"verdict": f"Not measured: {why}"})
-            log.say(f"not measured: {why}")
+        table = measured(folder, log, partial(measure, self.run, method, self.source, self.test, device, log, skipped))
         return table, conclude(self, folder, method, device, log, skipped, self.checkup(method, device))
 
 

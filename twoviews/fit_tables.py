@@ -34,7 +34,7 @@ from .data.text import Corpus
 from .data.text import notes as text_notes
 from .doctor.diagnosis import Diagnosis
 from .doctor.tables import checkup_tables
-from .ending import conclude
+from .ending import conclude, measured
 from .errors import UserError
 from .evaluate.links import pairs
 from .evaluate.table import Table
@@ -158,13 +158,7 @@ class TableTask:
         with writing(folder):
             entries.write(folder)
         write_untrained(folder, entries)
-        table = None
-        try:
-            table = self.measure(method, log)
-            write_json(folder / "evaluation.json", table.to_json())
-        except UserError as why:
-            write_json(folder / "evaluation.json", {"verdict": f"Not measured: {why}"})
-            log.say(f"not measured: {why}")
+        table = measured(folder, log, partial(self.measure, method, log))
         checkup = self.checkup(method, device, table, entries)
         return table, conclude(self, folder, method, device, log, skipped, checkup)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,9 @@ def evaluate_recordings(run: str | Path | Result, data: Any, *, labels: Any, dev
 def others(data: Any, labels: Any, run: Run, rate: int) -> tuple[Sounds, Sounds]:
     """What probes learn from and are judged on of other recordings, by the columns that the run's own have."""
     columns = {name: value for name, value in knobs(run.data).items() if name in ("label", "speaker")}
+    own = knobs(run.data).get("labels")
+    if labels is None and isinstance(own, str) and "{" in own:  # a pattern of names; a table is of the run's own
+        labels = own
     found = splits(data, labels)
     test = next((name for name in ("test", "validation", "valid", "val") if name in found), None)
     if test and "train" in found:
@@ -82,7 +86,8 @@ def evaluate_documents(run: str | Path | Result, data: Any, *, device: torch.dev
     Raises UserError when the run's own data has changed since: documents it learned from could be among the test.
     """
     folder, about = opened(run)
-    setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
+    given = {} if data is None else {"data": partial(known_documents, folder, data), "test": None}
+    setup = run.run if isinstance(run, Result) else Run.from_json(about["run"], **given)
     if data is None:
         task = DocumentTask(setup, setup.data())  # type: ignore[arg-type]
         if task.source.fingerprint() != about["data"]["fingerprint"]:

@@ -133,6 +133,9 @@ class Run:
             if isinstance(size, int) and "max_side" in calls.knobs(self.data):
                 settings = {"data.max_side": 2 * size, **settings}
                 settings = {"test.max_side": 2 * size, **settings} if self.test else settings
+        for name in ("grid", "overlap"):  # the same patches are learned from and measured
+            if f"views.{name}" in settings and calls.accepts(settings.get("test_view", self.test_view), name):
+                settings = {f"test_view.{name}": settings[f"views.{name}"], **settings}
         if self.watch and "epochs" in settings and "watch" not in settings:  # as many checks in a run of another length
             share = self.watch / self.epochs
             settings = {**settings, "watch": max(1, round(share * calls.fit(settings["epochs"], int, "epochs")))}

@@ -12,7 +12,7 @@ import tarfile
 import weakref
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -109,8 +109,17 @@ class TarMembers:
         return int(self.size[index])
 
 
-def list_zip(path: str) -> Listing:
-    """Raises DataError when the archive cannot be read, holds no image or only encrypted ones."""
+def is_image(name: bytes) -> bool:
+    """By its extension; hidden files are none."""
+    hidden = name[:1] == b"." or b"/." in name
+    return not hidden and os.path.splitext(name)[1][1:].lower() in EXTENSIONS
+
+
+def list_zip(path: str, what: str = "images", wanted: Callable[[bytes], bool] = is_image) -> Listing:
+    """The members whose names are wanted.
+
+    Raises DataError when the archive cannot be read, has none or only encrypted ones.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
@@ -119,30 +128,30 @@ def list_zip(path: str) -> Listing:
     found = []
     for info in infos:
         name = info.filename.replace("\\", "/").encode("utf-8", "surrogateescape")
-        if is_image(name) and not info.is_dir():
+        if wanted(name) and not info.is_dir():
             found.append((name, info))
     found.sort(key=lambda pair: pair[0])
     names, members = [name for name, _ in found], [info for _, info in found]
     store = ZipMembers(path, members)
-    _require(path, len(names), len(infos))
+    _require(path, what, len(names), len(infos))
     if store.encrypted.all():
         raise DataError(f"archive '{path}' is encrypted; give it unpacked, or packed without a password")
     return from_paths(os.path.basename(path), store, names)
 
 
-def list_tar(path: str) -> Listing:
-    """An archive that is compressed as a whole (.tar.gz and so on) is unpacked into memory once.
+def list_tar(path: str, what: str = "images", wanted: Callable[[bytes], bool] = is_image) -> Listing:
+    """The same of a tar. One that is compressed as a whole (.tar.gz and so on) is unpacked into memory once.
 
-    Raises DataError when it cannot be read or holds no image.
+    Raises DataError when it cannot be read or has none.
     """
     found: list[tuple[bytes, int, int]] = []
     seen = 0
     try:
-        data = _unpacked(path)
+        data = unpacked(path)
         with tarfile.open(path, "r:", fileobj=None if data is None else io.BytesIO(data)) as archive:
             for name, member in tar_files(archive):
                 seen += 1
-                if not member.issparse() and is_image(name):
+                if not member.issparse() and wanted(name):
                     found.append((name, member.offset_data, member.size))
     except MemoryError:
         raise DataError(f"archive '{path}' does not fit in memory; unpack it and give the folder") from None
@@ -150,7 +159,7 @@ def list_tar(path: str) -> Listing:
         raise
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError):
         raise DataError(f"cannot read '{path}': not a tar archive, or cut short; fetch or pack it again") from None
-    _require(path, len(found), seen)
+    _require(path, what, len(found), seen)
     found.sort()
     store = TarMembers(data or Place(path), [offset for _, offset, _ in found], [size for *_, size in found])
     return from_paths(os.path.basename(path), store, [name for name, *_ in found])
@@ -164,7 +173,7 @@ def tar_files(archive: tarfile.TarFile) -> Iterator[tuple[bytes, tarfile.TarInfo
             yield member.name.encode("utf-8", "surrogateescape").removeprefix(b"./"), member
 
 
-def _unpacked(path: str) -> bytes | None:
+def unpacked(path: str) -> bytes | None:
     """The tar inside a compressed file, None when it is not compressed."""
     kind = os.path.splitext(path.lower())[1]
     opener: Any = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(kind)
@@ -174,13 +183,7 @@ def _unpacked(path: str) -> bytes | None:
         return file.read()
 
 
-def is_image(name: bytes) -> bool:
-    """By its extension; hidden files are none."""
-    hidden = name[:1] == b"." or b"/." in name
-    return not hidden and os.path.splitext(name)[1][1:].lower() in EXTENSIONS
-
-
-def _require(path: str, images: int, members: int) -> None:
-    if not images:
-        held = f"none of its {members} files is an image" if members else "it is empty"
-        raise DataError(f"no images in archive '{path}': {held}")
+def _require(path: str, what: str, found: int, members: int) -> None:
+    if not found:
+        held = f"none of its {members} files is one" if members else "it is empty"
+        raise DataError(f"no {what} in archive '{path}': {held}")

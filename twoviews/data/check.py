@@ -139,7 +139,7 @@ def check(
     good = np.flatnonzero(shapes[:, 0])
     sizes = Counter(map(tuple, shapes[good].tolist())).most_common(3)
     labels, unlabelled = _labels(source, good)
-    groups = _equal(digests, good)
+    groups = equal(digests, good)
     return Report(
         name=source.name,
         count=n,
@@ -193,7 +193,7 @@ def _inspect(source: ImageSource, workers: int | None) -> Iterator[BrokenItem | 
     return in_order(one, len(source), workers)
 
 
-def _equal(digests: np.ndarray, good: np.ndarray) -> list[list[int]]:
+def equal(digests: np.ndarray, good: np.ndarray) -> list[list[int]]:
     """Groups of two or more places with one digest, in order."""
     _, group, counts = np.unique(digests[good], axis=0, return_inverse=True, return_counts=True)
     groups: dict[int, list[int]] = defaultdict(list)

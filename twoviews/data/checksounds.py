@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BrokenItem
-from .check import DIGEST, _equal, in_order
+from .check import DIGEST, equal, in_order
 from .listing import few
 from .sounds import Sounds, notes_of_sounds
 
@@ -126,7 +126,7 @@ def check_sounds(
             progress(index + 1, n)
     good = np.flatnonzero(~np.isnan(level))
     heads = source.heads[source.file[good]]
-    groups = _equal(digests, good)
+    groups = equal(digests, good)
     labels = _each(source.labels, source.classes, good)
     return Report(
         name=source.name,

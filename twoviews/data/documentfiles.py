@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BrokenItem, DataError
-from .text import _make_room
+from .text import make_room
 from .textfiles import Lines, Pieces, Shelf, files, opened
 
 WHOLE = 0.5  # share of lines that end in a stop from which on lines are not wrapped
@@ -80,7 +80,7 @@ def _read_files(paths: list[str]) -> Found:
     name = os.path.basename(os.path.abspath(paths[0])) + (f" and {len(paths) - 1:,} more" if paths[1:] else "")
     listed = [(file, path) for path in paths for file in files(path)]
     found, closes = Found(name, lexicon=Lexicon()), list[int]()
-    _make_room(name, [file for file, _ in listed], found.shelf.most)
+    make_room(name, [file for file, _ in listed], found.shelf.most)
     for file, _ in listed:
         try:
             with opened(file) as stream:

@@ -98,13 +98,13 @@ class ImageSource:
         """Up to `most` evenly spaced items; of a stream of its first shards, few, for to open each has its price."""
         shards = self.shards()
         if shards is None:
-            return _spread(len(self), most)
+            return spread(len(self), most)
         ends = np.cumsum(shards)
-        return _spread(int(ends[np.searchsorted(ends, min(FEW, len(self)))]), most)
+        return spread(int(ends[np.searchsorted(ends, min(FEW, len(self)))]), most)
 
     def elsewhere(self) -> np.ndarray:
         """Items of all places, to try where none of a `sample` can be read."""
-        return _spread(len(self), STAMPED if self.shards() is None else SAMPLE)
+        return spread(len(self), STAMPED if self.shards() is None else SAMPLE)
 
     def fingerprint(self) -> str:
         """16 hex digits of all names and of up to 1,024 items' sizes or checksums: still the same data?
@@ -118,7 +118,7 @@ class ImageSource:
             return digest.hexdigest()
         for start in range(0, len(self), 2**16):
             digest.update("\0".join(map(self.key, range(start, min(start + 2**16, len(self))))).encode())
-        for place in np.asarray(self.index)[_spread(len(self), STAMPED)]:
+        for place in np.asarray(self.index)[spread(len(self), STAMPED)]:
             digest.update(b"%d," % self.listing.store.stamp(int(place)))
         return digest.hexdigest()
 
@@ -216,7 +216,7 @@ def _from_path(path: str) -> Listing:
     if is_url(path) or is_pattern(path):
         return shards_of(path, path)
     if not os.path.exists(path):
-        raise DataError(_missing(path))
+        raise DataError(missing(path))
     name, lower = os.path.basename(os.path.abspath(path)), path.lower()
     if os.path.isdir(path):
         return _from_folder(path, name)
@@ -253,7 +253,7 @@ def _from_folder(path: str, name: str) -> Listing:
     if not others:
         raise DataError(f"folder '{path}' is empty")
     raise DataError(
-        f"no images in folder '{path}': it holds {_extensions(others)}; images are {_known()}; shards .tar or .parquet"
+        f"no images in folder '{path}': it holds {extensions(others)}; images are {_known()}; shards .tar or .parquet"
     )
 
 
@@ -267,7 +267,7 @@ def _shared(files: list[str], make: Callable[[], Listing]) -> Listing:
     return listing
 
 
-def _extensions(counts: Counter[str]) -> str:
+def extensions(counts: Counter[str]) -> str:
     return ", ".join(few((f"{n:,} {'.' + e if e else 'without extension'}" for e, n in counts.most_common()), 6))
 
 
@@ -275,7 +275,7 @@ def _known() -> str:
     return ", ".join(sorted(e.decode() for e in EXTENSIONS))
 
 
-def _missing(path: str) -> str:
+def missing(path: str) -> str:
     """No such path: how far it does exist, and the nearest name there."""
     parent, name = os.path.split(path.rstrip(os.sep) or path)
     while not os.path.isdir(parent or ".") and parent != os.path.dirname(parent):
@@ -304,6 +304,6 @@ def _common_channels(source: ImageSource) -> int:
     raise DataError(f"none of {len(places):,} images tried in {source.name} can be read; the first, {first}")
 
 
-def _spread(count: int, most: int) -> np.ndarray:
+def spread(count: int, most: int) -> np.ndarray:
     """Up to `most` evenly spaced places among `count`."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64))

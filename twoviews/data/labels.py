@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,20 @@ def encode(values: Any, names: Sequence[str] | None = None) -> tuple[np.ndarray,
     return np.fromiter((code[w] for w in words), np.int64, len(words)), classes
 
 
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """What keeps a labels file from being read, as a DataError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"no labels file '{path}'") from None
+    except UnicodeDecodeError:
+        raise DataError(f"cannot read labels file '{path}': not UTF-8 text") from None
+    except (OSError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"cannot read labels file '{path}': {reason.lower()}") from None
+
+
 def read_labels(path: str | Path, listing: Listing) -> tuple[np.ndarray, list[str]]:
     """Labels of a listing's images from a .csv, .tsv or .parquet file with a path and a label column.
 
@@ -59,19 +74,12 @@ def read_labels(path: str | Path, listing: Listing) -> tuple[np.ndarray, list[st
     names no image or more than one, and when two rows disagree.
     """
     path = os.path.expanduser(os.fspath(path))
-    try:
+    with reading(path):
         rows = list(_read_parquet(path) if path.lower().endswith(".parquet") else _read_text(path))
-    except FileNotFoundError:
-        raise DataError(f"no labels file '{path}'") from None
-    except UnicodeDecodeError:
-        raise DataError(f"cannot read labels file '{path}': not UTF-8 text") from None
-    except (OSError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"cannot read labels file '{path}': {reason.lower()}") from None
     if not rows:
         raise DataError(f"labels file '{path}' has no rows")
     labels: list[str | None] = [None] * listing.count
-    places = _match([name for name, _ in rows], listing)
+    places = matched([name for name, _ in rows], listing)
     for problem, what, mend in (
         (LOST, "no image", f"images are named like '{listing.key(0)}'"),
         (TWICE, "more than one image", "give paths relative to the data"),
@@ -136,7 +144,7 @@ def _read_parquet(path: str) -> Iterable[tuple[str, str]]:
         yield str(n), "" if v is None else str(v)
 
 
-def _match(names: list[str], listing: Listing) -> list[int]:
+def matched(names: list[str], listing: Listing) -> list[int]:
     """The place of the image each name means, LOST or TWICE: by path first, by bare base name last."""
     names = [name.strip().replace("\\", "/").removeprefix("./") for name in names]
     places = [LOST] * len(names)

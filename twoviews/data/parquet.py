@@ -69,7 +69,7 @@ class Rows:
             try:
                 chunks = _mapped(path, self.column) if self.mapped else list(_chunks(path, self.column))
             except (pa.ArrowException, OSError):
-                raise _damaged(path) from None
+                raise damaged(path) from None
             self.parts[file] = pa.chunked_array(chunks, pa.large_binary())
         return self.parts[file]
 
@@ -133,15 +133,15 @@ def _read_part(path: str, like: _Part | None) -> _Part:
                 column = file.read(columns=[f"{image}.path"]).column(0)
                 paths = [row["path"] for row in column.to_pylist() if row]
             labels = [] if label is None else file.read(columns=[label]).column(0).to_pylist()
-            rows, size = file.metadata.num_rows, _column_bytes(file.metadata, image)
+            rows, size = file.metadata.num_rows, column_bytes(file.metadata, image)
             return _Part(image, label, classes, rows, size, paths, labels)
     except PermissionError:
         raise
     except (pa.ArrowException, OSError):
-        raise _damaged(path) from None
+        raise damaged(path) from None
 
 
-def _damaged(path: str) -> DataError:
+def damaged(path: str) -> DataError:
     return DataError(f"cannot read '{path}': not a Parquet file, or cut short; fetch or write it again")
 
 
@@ -178,7 +178,7 @@ def holds_bytes(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _column_bytes(metadata: Any, column: str) -> int:
+def column_bytes(metadata: Any, column: str) -> int:
     total = 0
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for part in map(group.column, range(group.num_columns)):

@@ -21,8 +21,8 @@ from typing import IO, Any
 from weakref import WeakValueDictionary
 
 from ..errors import BrokenItem, DataError
-from .archives import STORED, Place, TarMembers, ZipMembers, _unpacked, tar_files
-from .image import TAR, _extensions, _missing
+from .archives import STORED, Place, TarMembers, ZipMembers, list_tar, list_zip, tar_files
+from .image import TAR, extensions, missing
 from .listing import EXTENSIONS, Files, Listing, Names, from_paths
 from .remote import is_pattern, is_url
 
@@ -104,7 +104,7 @@ def list_sounds(data: Any) -> Recordings:
     if is_url(path) or is_pattern(path):
         raise DataError(f"sounds are read from this machine, '{path}' is a URL or a pattern; fetch it, give a folder")
     if not os.path.exists(path):
-        raise DataError(_missing(path))
+        raise DataError(missing(path))
     lower = path.lower()
     try:
         if os.path.isdir(path):
@@ -114,9 +114,9 @@ def list_sounds(data: Any) -> Recordings:
         listing = _in_use.get(key)  # train and test of one archive hold it once
         if listing is None:
             if lower.endswith(".zip"):
-                listing = _list_zip(path)
+                listing = Recordings(**vars(list_zip(path, f"sounds ({_known()})", _sounds)))
             elif lower.endswith(TAR):
-                listing = _list_tar(path)
+                listing = Recordings(**vars(list_tar(path, f"sounds ({_known()})", _sounds)))
             elif lower.endswith(".parquet"):
                 from .soundtables import list_tables
 
@@ -171,6 +171,10 @@ def _kind(name: bytes) -> str:
     return "sound" if extension in SOUNDS else "table" if extension == b"parquet" else "other"
 
 
+def _sounds(name: bytes) -> bool:
+    return _kind(name) == "sound"
+
+
 def _extension(name: bytes) -> bytes:
     return os.path.splitext(name)[1][1:].lower()
 
@@ -220,48 +224,7 @@ def _list_folder(root: str) -> Recordings:
         return list_tables(os.path.basename(root), files, root)
     if not others:
         raise DataError(f"folder '{root}' is empty")
-    raise DataError(f"no sounds in folder '{root}': it holds {_extensions(others)}; sounds are {_known()}, or .parquet")
-
-
-def _list_zip(path: str) -> Recordings:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-    except BAD_ZIP:
-        raise DataError(f"cannot read '{path}': not a zip archive, or cut short; fetch or pack it again") from None
-    named = ((m.filename.replace("\\", "/").encode("utf-8", "surrogateescape"), m) for m in infos if not m.is_dir())
-    found = sorted((pair for pair in named if _kind(pair[0]) == "sound"), key=lambda pair: pair[0])
-    _require(path, len(found), len(infos))
-    names = [name for name, _ in found]
-    return Recordings(**vars(from_paths(os.path.basename(path), ZipMembers(path, [m for _, m in found]), names)))
-
-
-def _list_tar(path: str) -> Recordings:
-    """An archive that is compressed as a whole (.tar.gz and so on) is unpacked into memory once."""
-    found, seen = [], 0
-    try:
-        data = _unpacked(path)
-        with tarfile.open(path, "r:", fileobj=None if data is None else io.BytesIO(data)) as archive:
-            for name, member in tar_files(archive):
-                seen += 1
-                if not member.issparse() and _kind(name) == "sound":
-                    found.append((name, member.offset_data, member.size))
-    except MemoryError:
-        raise DataError(f"archive '{path}' does not fit in memory; unpack it and give the folder") from None
-    except PermissionError:
-        raise
-    except BAD_TAR:
-        raise DataError(f"cannot read '{path}': not a tar archive, or cut short; fetch or pack it again") from None
-    _require(path, len(found), seen)
-    found.sort()
-    store = TarMembers(data or Place(path), [offset for _, offset, _ in found], [size for *_, size in found])
-    return Recordings(**vars(from_paths(os.path.basename(path), store, [name for name, *_ in found])))
-
-
-def _require(path: str, sounds: int, members: int) -> None:
-    if not sounds:
-        held = f"none of its {members} files is a sound ({_known()})" if members else "it is empty"
-        raise DataError(f"no sounds in archive '{path}': {held}")
+    raise DataError(f"no sounds in folder '{root}': it holds {extensions(others)}; sounds are {_known()}, or .parquet")
 
 
 def _known() -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UserError, unknown
-from .labels import LABEL_COLUMNS, LOST, PATH_COLUMNS, TWICE, _match, encode, pick
+from .labels import LABEL_COLUMNS, LOST, PATH_COLUMNS, TWICE, encode, matched, pick, reading
 from .listing import SPLITS, few
 from .soundfiles import SOUNDS, Recordings
 
@@ -153,7 +153,7 @@ def _matched(path: str | os.PathLike, listing: Recordings, said: list[str]) -> C
     paths = [value or "" for value in table.pop(name)]
     if not paths:
         raise DataError(f"labels file '{path}' has no rows")
-    places = np.array(_match(paths, listing))
+    places = np.array(matched(paths, listing))
     if (places == TWICE).any():
         row = int(np.argmax(places == TWICE))
         raise DataError(
@@ -182,7 +182,7 @@ def _matched(path: str | os.PathLike, listing: Recordings, said: list[str]) -> C
 
 def read_table(path: str) -> Columns:
     """The columns of a .csv, .tsv or .parquet file as text. Raises DataError."""
-    try:
+    with reading(path):
         if path.lower().endswith(".parquet"):
             return _parquet(path)
         if not path.lower().endswith((".csv", ".tsv")):
@@ -199,13 +199,6 @@ def read_table(path: str) -> Columns:
                 for column, value in zip(columns, row, strict=False):
                     column.append(value.strip())
             return dict(zip(names, columns, strict=True))
-    except FileNotFoundError:
-        raise DataError(f"no labels file '{path}'") from None
-    except UnicodeDecodeError:
-        raise DataError(f"cannot read labels file '{path}': not UTF-8 text") from None
-    except (OSError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise DataError(f"cannot read labels file '{path}': {reason.lower()}") from None
 
 
 def _parquet(path: str) -> Columns:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import BrokenItem, DataError, UserError, unknown
 from .check import in_order
-from .image import STAMPED, _spread
+from .image import STAMPED, spread
 from .listing import few
 from .soundfiles import Recordings, is_sound, item, list_sounds
 from .soundlabels import known
@@ -119,7 +119,7 @@ class Sounds:
             files = self.file[start : start + 2**16].tolist()
             digest.update("\0".join(map(self.listing.key, files)).encode())
         digest.update(self.start.tobytes() + self.length.tobytes())
-        for place in self.file[_spread(len(self), STAMPED)].tolist():
+        for place in self.file[spread(len(self), STAMPED)].tolist():
             digest.update(b"%d," % self.listing.store.stamp(place))
         return digest.hexdigest()
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import BrokenItem, DataError
 from .listing import SPLITS, Names
-from .parquet import IN_MEMORY, Rows, _column_bytes, _damaged, holds_bytes, split_of
+from .parquet import IN_MEMORY, Rows, column_bytes, damaged, holds_bytes, split_of
 from .soundfiles import Recordings
 from .soundlabels import Columns, as_text
 
@@ -74,7 +74,7 @@ class ArrayRows(Rows):
             try:
                 self.parts[file] = pq.read_table(self.files[file], columns=[self.column]).column(0)
             except (pa.ArrowException, OSError):
-                raise _damaged(self.files[file]) from None
+                raise damaged(self.files[file]) from None
         return self.parts[file]
 
 
@@ -105,17 +105,22 @@ def as_wav(samples: Any, rate: Any) -> bytes:
 
     try:
         x, rate = np.asarray(samples), int(rate)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise BrokenItem("not samples and their rate") from None
     if x.dtype != np.int16 and x.dtype.kind != "f":
         raise BrokenItem(f"samples must be floats or int16, got {x.dtype}")
     if x.ndim not in (1, 2) or not x.size:
         raise BrokenItem(f"samples must be (T,) or (T, C), got {x.shape}")
-    if rate < 1:
+    if not 1 <= rate < 2**31:
         raise BrokenItem(f"{rate} samples a second")
     out = io.BytesIO()
     x = x.T if x.ndim == 2 and x.shape[0] < x.shape[1] else x
-    soundfile.write(out, x, rate, "PCM_16" if x.dtype == np.int16 else "FLOAT", format="WAV")
+    with np.errstate(over="ignore"):  # what is too large is told of when it is decoded
+        x = x if x.dtype == np.int16 else x.astype(np.float32)
+    try:
+        soundfile.write(out, x, rate, "PCM_16" if x.dtype == np.int16 else "FLOAT", format="WAV")
+    except soundfile.LibsndfileError:
+        raise BrokenItem(f"{x.shape[-1]:,} channels are more than a file can hold") from None
     return out.getvalue()
 
 
@@ -152,7 +157,7 @@ def list_tables(name: str, files: list[str], root: str | None = None) -> Recordi
                 for missing in {column, *columns} - set(schema.names):
                     raise DataError(f"'{path}' has no column '{missing}', which other files of this data have")
                 counts.append(file.metadata.num_rows)
-                sizes.append(_column_bytes(file.metadata, column))
+                sizes.append(column_bytes(file.metadata, column))
                 for other, values in columns.items():
                     values += _values(file, other, _features(schema).get(other, {}).get("names"))
                 if _has(kind, "path"):
@@ -161,7 +166,7 @@ def list_tables(name: str, files: list[str], root: str | None = None) -> Recordi
         except PermissionError:
             raise
         except (pa.ArrowException, OSError):
-            raise _damaged(path) from None
+            raise damaged(path) from None
     store: Any = SoundRows(files, counts, column, sum(sizes) > IN_MEMORY)
     if _has(kind, "array"):
         if sum(sizes) > IN_MEMORY:

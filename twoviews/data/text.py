@@ -174,7 +174,7 @@ def _read(data: Any) -> tuple[str, Shelf, Any, dict[str, str]]:
         given = [os.path.expanduser(os.fspath(path)) for path in paths]
         name = os.path.basename(os.path.abspath(given[0])) + (f" and {len(given) - 1:,} more" if given[1:] else "")
         found = [file for path in given for file in files(path)]
-        _make_room(name, found, shelf.most)
+        make_room(name, found, shelf.most)
         words = Lexicon()
         for file in found:
             try:
@@ -204,7 +204,7 @@ def _read(data: Any) -> tuple[str, Shelf, Any, dict[str, str]]:
     return name, shelf, names, skipped
 
 
-def _make_room(name: str, found: list[str], most: int) -> None:
+def make_room(name: str, found: list[str], most: int) -> None:
     """Say what a large text will take, and refuse one that there is no room for."""
     size = sum(os.path.getsize(file) * (EXPANDS if file.lower().endswith(PACKED) else 1) for file in found)
     tokens = size // WRITTEN

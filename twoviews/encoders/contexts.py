@@ -79,7 +79,7 @@ class Attention(nn.Module):
         super().__init__()
         heads = max(1, dim // 64)
         if dim % (2 * heads):
-            raise UserError(f"context=attention needs a dim that is even below 128, else a multiple of 128, got {dim}")
+            raise UserError(f"context=attention needs a dim that is even below 128, else a multiple of 64, got {dim}")
         self.enter, self.norm = nn.Linear(width, dim), nn.LayerNorm(dim)
         self.blocks = nn.ModuleList(Look(dim, heads) for _ in range(layers))
 

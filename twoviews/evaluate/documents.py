@@ -1,13 +1,14 @@
 """How good is an encoder of sentences? Beside chance, bags of words and the same encoder untrained.
 
-order   do two consecutive sentences stand in their order, or the later one first?
+order   do the two halves of a stretch stand in their order, or the later one first?
 topic   are two sentences, which do not stand side by side, of one document?
 next    which of up to 1,000 sentences goes on with what was read?
 label   the label of a document, where there are any
 
 Order, topic and label are asked of a logistic regression (evaluate/linear.py), by one scheme for every row: vectors a
-and b of two sentences become [a, b, a * b, a - b] for their order and [a * b, |a - b|] for their topic, after Conneau
-et al. 2017, arXiv:1705.02364, section 3.1. An encoder that reads on adds its c after both to the first.
+and b of two halves become [a, b, a * b, a - b] for their order, and those of two sentences [a * b, |a - b|] for their
+topic, after Conneau et al. 2017, arXiv:1705.02364, section 3.1. Which of two single sentences comes first can hardly be
+told from either (51 % by bags of words on Wikipedia cut into runs of 20 words); of halves it can.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ TRAIN, TEST, CANDIDATES = 8000, 4000, 1000  # pairs or items at most: to learn f
 FEWEST = 20  # items of either side
 BLOCK = 256  # items that an encoder reads at once
 Read = Callable[[Tensor], Tensor]
-Pairs = tuple[Tensor, Tensor, Tensor]  # words of two sentences (n, L) each, and (n,) int64 which of two cases it is
+Pairs = tuple[Tensor, Tensor, Tensor]  # words of two texts, and (n,) int64 which of two cases it is
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,17 @@ class Reader:
     """How a row of the table reads words into vectors.
 
     sentence: (n, L) -> (n, D).  whole: (n, S, L) -> (n, D), all that was read, in the same space.
-    state: (n, S, L) -> (n, C), c at the last sentence; h: (n, S, L) -> (n, C); ahead: (n, S, L) -> (n, D), what is
-        expected of the next sentence: of rows that have them.
+    h: (n, S, L) -> (n, C); ahead: (n, S, L) -> (n, D), what is expected of the next sentence: of rows that have them.
     """
 
     sentence: Read
     whole: Read
-    state: Read | None = None
     h: Read | None = None
     ahead: Read | None = None
 
     def order(self, pairs: Pairs) -> Features:
-        a, b = self.sentence(pairs[0]), self.sentence(pairs[1])
-        parts = [a, b, a * b, a - b] + ([] if self.state is None else [self.state(torch.stack(pairs[:2], 1))])
-        return _asked(torch.cat(parts, 1), pairs[2])
+        a, b = self.whole(pairs[0]), self.whole(pairs[1])
+        return _asked(torch.cat([a, b, a * b, a - b], 1), pairs[2])
 
     def topic(self, pairs: Pairs) -> Features:
         a, b = self.sentence(pairs[0]), self.sentence(pairs[1])
@@ -145,9 +143,9 @@ def measure_documents(
     if progress:
         progress(len(rows), len(rows))
     notes = [
-        f"Order: {len(order[1][2]):,} pairs of consecutive sentences, half of them turned round. Topic: "
-        f"{len(topic[1][2]):,} pairs, half of one document and not side by side. Logistic regressions on the same "
-        f"scheme in all rows, learned from {len(order[0][2]):,} and {len(topic[0][2]):,} pairs of training documents.",
+        f"Order: which half of a stretch comes first, of {len(order[1][2]):,}. Topic: {len(topic[1][2]):,} pairs of "
+        "sentences, half of one document and not side by side. Logistic regressions on the same scheme in all rows, "
+        f"learned from {len(order[0][2]):,} and {len(topic[0][2]):,} pairs of training documents.",
         f"Next: the share of {len(read):,} beginnings whose next sentence is found among the next ones of all"
         + (", by the method's own prediction; in the other rows by cosine." if heads else ", by cosine."),
         f"Bag of words: tf-idf, {rows[BAG].sentence(judge.words[:1, 0]).shape[1]} dimensions of its SVD.",
@@ -169,13 +167,16 @@ def _stretches(source: Any, view: Views, rng: np.random.Generator, most: int) ->
 
 
 def _ordered(part: Stretches, rng: np.random.Generator, most: int) -> Pairs:
-    """A pair of consecutive sentences an item: 0 in their order, 1 turned round."""
-    items = np.flatnonzero(part.size > 1)
-    items = rng.permutation(items)[:most]
-    place = rng.integers(0, part.size[items] - 1)
-    turned = np.arange(len(items)) % 2
-    pair = (part.sentences(items, place + turned), part.sentences(items, place + 1 - turned))
-    return *pair, torch.from_numpy(turned)
+    """The halves of an item, (n, S / 2, L) each: 0 in their order, 1 turned round. A middle sentence is left out."""
+    items = rng.permutation(np.flatnonzero(part.size > 1))[:most]
+    words, size = (x[torch.from_numpy(items)] for x in (part.words, torch.from_numpy(part.size)))
+    place = torch.arange(words.shape[1] // 2)
+    half = (size // 2)[:, None]
+    item, held = torch.arange(len(items))[:, None], (place < half)[:, :, None]
+    early, late = (words[item, begin + place] * held for begin in (0 * half, size[:, None] - half))
+    turned = torch.arange(len(items)) % 2
+    swap = (turned == 1)[:, None, None]
+    return torch.where(swap, late, early), torch.where(swap, early, late), turned
 
 
 def _related(part: Stretches, rng: np.random.Generator, most: int) -> Pairs:
@@ -233,16 +234,12 @@ def _of_encoder(encoder: Any, device: torch.device | str, heads: nn.Module | Non
         places = encoder.places(x)
         return _mean(places.z[:, :, 0], places.seen[:, :, 0])
 
-    def state(x: Tensor) -> Tensor:
-        places = encoder.places(x)
-        return _last(places.c, places.seen)
-
     def ahead(x: Tensor) -> Tensor:
         places = encoder.places(x)
         return _last(heads(places.c)[0], places.seen)  # type: ignore[misc]
 
     told = None if heads is None else reading(ahead)
-    return Reader(reading(encoder.sentence), reading(whole), reading(state), reading(encoder), told)
+    return Reader(reading(encoder.sentence), reading(whole), reading(encoder), told)
 
 
 def _last(x: Tensor, seen: Tensor) -> Tensor:

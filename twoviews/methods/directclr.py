@@ -49,7 +49,8 @@ class DirectCLR(Method):
 
     def forward(self, batch: Batch) -> Out:
         if len(batch.views) != 2:
-            raise UserError(f"DirectCLR compares two views, got {len(batch.views)}: choose views=two_crops")
+            got = len(batch.views)
+            raise UserError(f"DirectCLR compares two views, got {got}: choose views=two_crops, of sound two_sounds")
         h1, h2 = (self.encoder(x) for x in batch.views)  # (B, D)
         z1, z2 = self.project(h1), self.project(h2)  # (B, d0)
         loss = symmetric_info_nce(z1, z2, self.temperature)

@@ -61,7 +61,8 @@ class MoCo(Method):
 
     def forward(self, batch: Batch) -> Out:
         if len(batch.views) != 2:
-            raise UserError(f"MoCo compares two views, got {len(batch.views)}: choose views=two_crops")
+            got = len(batch.views)
+            raise UserError(f"MoCo compares two views, got {got}: choose views=two_crops, of sound two_sounds")
         x1, x2 = batch.views
         negatives = self.queue.keys if self.queue is not None else None
         h = self.encoder(x1)

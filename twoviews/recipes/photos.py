@@ -35,7 +35,7 @@ def auto(data: Any, *, device: str = "cpu", labels: str | None = None) -> Run:
     source = photos(data, split=split, labels=labels)
     n, gpu = len(source), device.startswith("cuda")
 
-    size = _size(_side(source), 224 if gpu else 96)
+    size = size_for(side_of(source), 224 if gpu else 96)
     batch = max(
         2, min(512 if gpu else 256, 2 ** (n // 4).bit_length() // 2)
     )  # a power of two, 4 steps an epoch or more
@@ -80,7 +80,7 @@ def train_and_test(data: Any) -> tuple[str | None, str | None]:
     return ("train", test) if test and "train" in found else (None, None)
 
 
-def _side(source: ImageSource) -> float:
+def side_of(source: ImageSource) -> float:
     sides = []
     for places in (source.sample(32), source.elsewhere()):
         for i in places.tolist():
@@ -93,6 +93,6 @@ def _side(source: ImageSource) -> float:
     raise DataError(f"none of the {len(places):,} photos tried in {source.name} could be read; see `twoviews check`")
 
 
-def _size(side: float, largest: int) -> int:
+def size_for(side: float, largest: int) -> int:
     """The largest usual view that photos of this side fill, but at least 32."""
     return max([s for s in SIZES if s <= max(side, 32) and s <= largest])

@@ -20,7 +20,7 @@ from ..encoders.patches import patch_net
 from ..methods.cpc import CPC
 from ..optim import adamw, cosine
 from ..run import Run
-from .photos import _side, _size, train_and_test
+from .photos import side_of, size_for, train_and_test
 
 CPU_ITEMS, GPU_ITEMS = 300_000, 10_000_000  # photos of 5 x 5 patches that are seen in about a quarter of an hour
 
@@ -35,7 +35,7 @@ def cpc_photos(data: Any, *, device: str = "cpu", labels: str | None = None) -> 
     split, test = train_and_test(data)
     source = photos(data, split=split, labels=labels)
     n, gpu = len(source), device.startswith("cuda")
-    size, count, crop = _size(_side(source), 224 if gpu else 96), 7, 0.85
+    size, count, crop = size_for(side_of(source), 224 if gpu else 96), 7, 0.85
     if size == 32:
         size, count, crop = 30, 5, 30 / 32  # pixels as they are
     side, _ = side_and_stride(size, count, 0.5)

@@ -54,8 +54,8 @@ class Clips:
         return [line or key for line, key in zip(lines, self.features.keys, strict=True)]
 
     def sound(self, players: Players, i: int) -> int:
-        """The number by which a page plays a piece."""
-        return players.add(self.features.keys[i], self.source.read(i)[0, 0], self.source.rate)
+        """The number by which a page plays a piece; test and training recordings may bear one name."""
+        return players.add(f"{id(self)} {i}", self.source.read(i)[0, 0], self.source.rate)
 
     def picture(self, i: int) -> Tensor:
         """uint8 (1, 64, 128): its spectrogram, low notes below."""
