@@ -28,7 +28,7 @@ from ..methods.simclr import SimCLR
 from ..optim import adamw, cosine
 from ..run import Run
 
-PAPER = 1.28  # seconds of a window
+PAPER, SHORTER = 1.28, 0.7  # seconds of a window; the loss costs their square
 TOGETHER, MOST = 8, 0.9  # recordings of one speaker in a row, and the share of all that must find such company
 SHORT = 0.95  # share of recordings that a shorter window shows whole
 CPU_SECONDS, GPU_SECONDS = 32_000, 4_000_000  # of sound that are seen: about a quarter of an hour on two cores
@@ -39,20 +39,23 @@ def cpc_sounds(
 ) -> Run:
     """CPC: from what has been heard so far, which of many sounds is the one 10 ... 120 ms later?
 
-    The paper's window of 1.28 s, shorter where nearly all recordings are. Groups of 8 recordings are each other's
-    negatives; where speakers are known, recordings of one speaker, so that a voice tells nothing.
+    Windows of 1.28 s with a GPU, as the paper's, else of 0.7; shorter where nearly all recordings are. Groups of 8
+    recordings are each other's negatives; where speakers are known, recordings of one speaker, so that a voice tells
+    nothing. Without a GPU or speakers smaller batches, for more steps.
     """
     source, run = opened(data, labels, read)
     gpu = device.startswith("cuda")
-    length = window(source)
+    length = window(source, PAPER if gpu else SHORTER)
     batch = batch_size(source, length, 64)
+    together = of_one_voice(source, length, batch)
+    few = not gpu and not together
     return run(
-        views=partial(windows, length=length, together=TOGETHER if of_one_voice(source, length, batch) else 0),
+        views=partial(windows, length=length, together=TOGETHER if together else 0),
         encoder=partial(wave, width=512 if gpu else 128, dim=256),
-        method=partial(CPC),
+        method=partial(CPC, group=4) if few else partial(CPC),
         optimizer=partial(adamw, lr=2e-4 if gpu else 1e-3, weight_decay=0.01, betas=(0.9, 0.98)),
         epochs=epochs(source, length, gpu),
-        batch_size=batch,
+        batch_size=min(batch, 16) if few else batch,
     )
 
 
@@ -103,10 +106,10 @@ def opened(data: Any, labels: Any, read: Mapping[str, Any] | None) -> tuple[Soun
     return known, partial(Run, **how, test_view=partial(whole), schedule=partial(cosine, warmup=0.1))
 
 
-def window(source: Sounds) -> int:
-    """Samples of a window: 1.28 s, or what 95 % of the recordings do not exceed, in hundredths of a second."""
+def window(source: Sounds, longest: float = PAPER) -> int:
+    """Samples of a window: `longest` seconds, or what 95 % of the recordings do not exceed, in hundredths of them."""
     usual = np.quantile(source.length, SHORT) / source.rate
-    return round(min(PAPER, max(usual, 0.2)) * 100) * (source.rate // 100)
+    return round(min(longest, max(usual, 0.2)) * 100) * (source.rate // 100)
 
 
 def of_one_voice(source: Sounds, length: int, batch: int) -> bool:
