@@ -42,6 +42,9 @@ def cpc_sounds(
     Windows of 1.28 s with a GPU, as the paper's, else of 0.7; shorter where nearly all recordings are. Groups of 8
     recordings are each other's negatives; where speakers are known, recordings of one speaker, so that a voice tells
     nothing. Without a GPU or speakers smaller batches, for more steps.
+
+    FSDD, 720 CPU seconds, three seeds: digit by frame 82 % (MFCC 42), of unheard speakers 79 % (66), by
+    benchmarks/fsdd.py.
     """
     source, run = opened(data, labels, read)
     gpu = device.startswith("cuda")
