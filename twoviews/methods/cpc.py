@@ -57,7 +57,10 @@ class CPC(Method):
         super().__init__()
         if not hasattr(encoder, "places"):
             name = type(encoder).__name__
-            raise UserError(f"method=cpc needs an encoder that predicts what comes next, and {name} has no places(x)")
+            raise UserError(
+                f"method=cpc needs an encoder that predicts what comes next, and {name} has no places(x): "
+                "use encoder=wave for recordings, patch_net for photos, sentence_net for documents"
+            )
         if heads not in HEADS:
             raise unknown("heads", heads, HEADS)
         if steps < 1:
