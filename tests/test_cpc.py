@@ -11,8 +11,9 @@ from torch import nn
 
 from twoviews import calls
 from twoviews.errors import UserError
+from twoviews.horizons import Linear, Transformer
 from twoviews.methods import AHEAD, METHODS
-from twoviews.methods.cpc import CPC, Linear, Transformer
+from twoviews.methods.cpc import CPC
 from twoviews.objectives.predictive import NEGATIVES, ahead
 from twoviews.optim import adamw, constant
 from twoviews.train import train

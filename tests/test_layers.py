@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "twoviews"
 ROWS = [
     {"types", "errors", "calls", "dist", "ema", "fsdp", "log", "malloc", "compiled"},
-    {"data", "encoders", "objectives", "heads", "negatives", "norm", "optim", "recompute", "diagnostics"},
+    {"data", "encoders", "objectives", "heads", "horizons", "negatives", "norm", "optim", "recompute", "diagnostics"},
     {"methods"},
     {"checkpoint", "train", "export", "skipgram", "buckets"},
     {"evaluate"},
