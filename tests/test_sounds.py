@@ -228,7 +228,7 @@ def test_parquet_with_bytes_and_with_arrays(tmp_path):
     with pytest.raises(DataError, match="no column of sounds: its columns are text"):
         sounds(tmp_path / "words.parquet")
     pq.write_table(pa.table({"sound": pa.array([None, data[0]]), "word": [0, 1]}), tmp_path / "hole.parquet")
-    assert sounds(tmp_path / "hole.parquet").notes == {"hole.parquet:0": "no sound in its row"}
+    assert sounds(tmp_path / "hole.parquet").notes == {"hole.parquet:0": "nothing in its row"}
 
 
 def test_arrays_in_memory():

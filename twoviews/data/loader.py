@@ -52,6 +52,7 @@ class Loader:
 
     batch_size: items a step, over all ranks and `accumulate` micro-batches.
     memory:     hold the decoded set in memory; None: when it takes less than 2 GiB.
+    A source with `at` (videos) gives other frames of an item in each epoch: it holds its own, decoded once.
     Where the views say `together`, so many items in a row share a speaker of the source, else a label.
     A photo that cannot be read goes to `skipped` (key -> reason): found while filling the memory it is left out;
     found while streaming its place goes to the next photo that can be read, so that batches stay full.
@@ -85,9 +86,12 @@ class Loader:
         self.workers = cores() - 1 if workers is None else workers
         self.plan = plan_of(source, batch_size, seed)
         self.skipped: dict[str, str] = notes_of(source)
+        self.moving = hasattr(source, "at")
         self.labels = None if source.labels is None else torch.from_numpy(source.labels).to(self.device)
         small = (self.plan is None or stored_bytes(source) < IN_MEMORY) and self._bytes() < IN_MEMORY
         held = small if memory is None else memory
+        if self.moving and held:
+            self.source, self.workers, held = source.hold(progress), 0, False  # type: ignore[attr-defined]
         self.plan = None if held else self.plan
         self.many = getattr(views, "together", 0)
         self.groups = groups_of(source, self.many, self.micro)
@@ -107,6 +111,9 @@ class Loader:
 
     def _bytes(self) -> float:
         """The decoded size of the set, judged by 32 of its items. Raises DataError when none can be read."""
+        if self.moving:
+            self.raise_if_empty(len(self.source))
+            return self.source.bytes  # type: ignore[attr-defined]
         n = len(self.source)
         sample = (self.try_read(i) for i in range(0, n, max(1, n // 32)))
         sizes = [x.nbytes for x in sample if x is not None]
@@ -146,7 +153,7 @@ class Loader:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = self._shuffled(generator)
         rows = [order[place:][: self.micro] for place in places]
-        return self.memory.batches(rows) if self.memory else self._stream(rows, generator)
+        return self.memory.batches(rows) if self.memory else self._stream(rows, generator, epoch)
 
     def _shuffled(self, generator: torch.Generator) -> Tensor:
         if self.groups is None:
@@ -171,9 +178,12 @@ class Loader:
             images, sizes, ids = joined([part[:3] for part in batch if len(part[2])])
             yield images.pin_memory() if self.device.type == "cuda" else images, sizes, ids
 
-    def _stream(self, rows: list[Tensor], generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    def _stream(
+        self, rows: list[Tensor], generator: torch.Generator, epoch: int
+    ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        source = self.source.at(epoch) if self.moving else self.source  # type: ignore[attr-defined]
         loader: DataLoader = DataLoader(
-            _Stream(self.source, self.groups),
+            _Stream(source, self.groups),
             sampler=rows,
             batch_size=None,
             num_workers=self.workers,
@@ -269,7 +279,7 @@ class Memory:
 
 
 def _kind(source: Source) -> str:
-    return "photos" if hasattr(source, "channels") else "items"
+    return "videos" if hasattr(source, "at") else "photos" if hasattr(source, "channels") else "items"
 
 
 def cores() -> int:

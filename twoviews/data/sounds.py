@@ -19,8 +19,8 @@ from ..errors import BrokenItem, DataError, UserError, unknown
 from .check import in_order
 from .image import STAMPED, spread
 from .listing import few
+from .medialabels import known
 from .soundfiles import Recordings, is_sound, item, list_sounds
-from .soundlabels import known
 
 HEAD = np.dtype([("frames", "i8"), ("rate", "i4"), ("channels", "i2"), ("kind", "S5")])
 SLOW, USUAL = 8_000, 16_000  # rates that are chosen where none is given

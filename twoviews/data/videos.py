@@ -5,14 +5,30 @@ data -> listing (names, places, labels) -> headers -> Videos -> uint8 frames, at
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from ..errors import BrokenItem, DataError, UserError, unknown
+from .check import in_order
+from .image import STAMPED, spread
+from .listing import few
+from .mediafiles import Recordings, item
+from .medialabels import known
+from .videofiles import Clips, Spans, is_video, list_videos
+
 Moments = Callable[[int, np.random.Generator | None], np.ndarray]  # (frames there are, dice or None) -> frames to read
+HEAD = np.dtype([("seconds", "f8"), ("width", "i4"), ("height", "i4"), ("rate", "f4"), ("streams", "i2")])
+ORDERS = ("", "reversed", "shuffled")
+KEPT = 256  # lists of frames that a process remembers
+SHOWN = 3  # names or counts of a kind that a note has
+__all__ = ["ORDERS", "Videos", "is_video", "notes_of_videos", "splits", "videos"]
 
 
 @dataclass(eq=False, repr=False)
@@ -23,25 +39,27 @@ class Videos:
 
     file:     (N,) int64, the video in the listing that each item is of.
     begin:    (N,) float64, its first second, and end: (N,) float64, its last, counted from the first frame; NaN: whole.
+    heads:    (videos of the listing,) what their headers say; 0 of those left out.
     max_side: the shorter side in pixels that frames are reduced to while decoding, or None.
-    rate:     frames a second that a video is read at (the frame shown at each moment), or None: every frame there is.
-    channels: of every frame read, 3, or 1 of arrays of grey clips.
+    rate:     frames a second that a video is read at (the one shown at each moment), or None: every frame there is.
     labels:   (N,) int64 with -1 for "no label", or None; `classes` names them.
     splits:   names of the splits, and split: (N,) int8 places in them, -1 for none; None where there are none.
-    moments:  which frames `read` gives; set by `sampled`.
-    epoch:    None: the moments of evaluation, with nothing random; a number: those of that epoch of training.
+    moments:  which frames `read` gives; set by `sampled`. None: all.
+    epoch:    None: nothing is random; a number: the moments of that epoch of training.
     order:    "", "reversed" or "shuffled": in which order frames are given; set by `ordered`.
+    held:     frames by video, once `hold` has decoded them; of one that cannot be, the reason.
     notes:    file -> why it is left out, as far as its header tells.
+    said:     what matching labels with videos found, in words.
     """
 
     name: str
-    listing: Any
+    listing: Recordings
     file: np.ndarray
     begin: np.ndarray
     end: np.ndarray
+    heads: np.ndarray
     max_side: int | None = None
     rate: float | None = None
-    channels: int = 3
     labels: np.ndarray | None = None
     classes: list[str] | None = None
     splits: Sequence[str] = ()
@@ -50,51 +68,317 @@ class Videos:
     seed: int = 0
     epoch: int | None = None
     order: str = ""
+    held: dict[int, np.ndarray | str] | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+    indices: OrderedDict[int, Any] = field(default_factory=OrderedDict)
+
+    channels = 3  # of every frame that is read
 
     def __len__(self) -> int:
         return len(self.file)
 
+    def span(self, index: int) -> tuple[float, float]:
+        """The item's first and last second."""
+        begin, end = float(self.begin[index]), float(self.end[index])
+        length = float(self.heads["seconds"][self.file[index]])
+        return (0.0 if np.isnan(begin) else begin), (length if np.isnan(end) else end)
+
     def key(self, index: int) -> str:
-        """The video's name; of a window with its seconds, as talk.mp4#12.0-24.0."""
-        raise NotImplementedError
+        """The video's name; of a stretch with its seconds, as talk.mp4#12.00-24.00."""
+        name = self.listing.key(int(self.file[index]))
+        if np.isnan(self.begin[index]) and np.isnan(self.end[index]):
+            return name
+        begin, end = self.span(index)
+        return f"{name}#{begin:.2f}-{end:.2f}"
 
     def read(self, index: int) -> Tensor:
-        """uint8 (F, h, C * w): the frames at this item's moments, each pixel's channels side by side.
+        """uint8 (F, h, 3 * w): the frames at this item's moments, the three colours of a pixel side by side.
 
-        That is memory (F, h, w, C), so that a canvas of them is a canvas of photos. Raises BrokenItem with the reason.
+        So a canvas of them is a canvas of photos. Raises BrokenItem with the reason.
         """
-        raise NotImplementedError
+        x = self.frames(index)
+        return torch.from_numpy(x).flatten(2)
+
+    def frames(self, index: int) -> np.ndarray:
+        """(F, h, w, 3) uint8: the same."""
+        file = int(self.file[index])
+        places = self._places(index)
+        if not len(places):
+            begin, end = self.span(index)
+            raise BrokenItem(f"no frame from {begin:.2f} to {end:.2f} s: it is {self._length(file):.2f} s long")
+        if self.moments is not None:
+            rng = None if self.epoch is None else np.random.default_rng([self.seed, self.epoch, index])
+            places = places[self.moments(len(places), rng)]
+        if self.order == "reversed":
+            places = places[::-1]
+        elif self.order == "shuffled":
+            places = places[_mixed(len(places), np.random.default_rng([self.seed, index]))]
+        if isinstance(self.listing.store, Clips):
+            x = self.listing.store.frames(file)[places]
+        elif self.held is not None and file in self.held:
+            held = self.held[file]
+            if isinstance(held, str):
+                raise BrokenItem(held)
+            x = held[places]
+        else:
+            from .videodecode import frames_at
+
+            x = frames_at(item(self.listing, file), self._index(file), places, self.max_side)
+        return np.ascontiguousarray(x)
 
     def sampled(self, moments: Moments, seed: int = 0) -> Videos:
         """The same items, read at these moments (those of views, as `views.moments`)."""
-        raise NotImplementedError
+        return replace(self, moments=moments, seed=seed)
 
     def at(self, epoch: int) -> Videos:
-        """The same items with the random moments of an epoch, by seed, epoch and item alone."""
-        raise NotImplementedError
+        """The same items with the random moments of an epoch: by seed, epoch and item alone."""
+        return replace(self, epoch=epoch)
 
     def ordered(self, order: str) -> Videos:
-        """The same items, their frames given "reversed" or "shuffled" (by item, always the same): what an encoder that
-        sees no time cannot tell."""
-        raise NotImplementedError
+        """The same items, their frames "reversed" or "shuffled" (by item, always the same, never as they were)."""
+        if order not in ORDERS:
+            raise unknown("order", order, ORDERS)
+        return replace(self, order=order)
 
     def cut(self, seconds: float, step: float | None = None) -> Videos:
-        """Windows of so many seconds, `step` apart (None: end to end), as items."""
-        raise NotImplementedError
+        """Windows of so many seconds, `step` apart (None: end to end), as items.
 
-    def clips(self, count: int) -> Videos:
-        """`count` equal parts of each item as items, one after the other: clips at test, whose features are averaged."""
-        raise NotImplementedError
+        What is left at an end is a window too where it is at least half as long; an item shorter than one stays whole.
+        """
+        step = seconds if step is None else step
+        if not (seconds > 0 and step > 0):
+            raise UserError(f"windows need seconds and a step above 0, got {seconds} and {step}")
+        row, begin, end = [], [], []
+        for i in range(len(self)):
+            first, last = self.span(i)
+            count = max(1, int(np.floor((last - first - seconds / 2) / step + 1e-9)) + 1)
+            whole = last - first <= seconds
+            for k in range(1 if whole else count):
+                row.append(i)
+                begin.append(self.begin[i] if whole else first + k * step)
+                end.append(self.end[i] if whole else min(first + k * step + seconds, last))
+        return replace(self.subset(np.array(row)), begin=np.array(begin), end=np.array(end))
 
     def hold(self, progress: Callable[[int, int], None] | None = None) -> Videos:
-        """The same items decoded once and held in memory as uint8, as `max_side` says."""
-        raise NotImplementedError
+        """The same items with every frame decoded once and held in memory, as `max_side` says."""
+        if isinstance(self.listing.store, Clips) or self.held is not None:
+            return self
+        from .videodecode import frames_at
+
+        files = np.unique(self.file).tolist()
+
+        def one(row: int) -> np.ndarray | str:
+            try:
+                index = self._index(files[row])
+                return frames_at(item(self.listing, files[row]), index, np.arange(len(index)), self.max_side)
+            except BrokenItem as broken:
+                return str(broken)
+
+        held: dict[int, np.ndarray | str] = {}
+        for row, found in enumerate(in_order(one, len(files))):
+            held[files[row]] = found
+            if progress:
+                progress(row + 1, len(files))
+        return replace(self, held=held)
+
+    @property
+    def bytes(self) -> float:
+        """Of all frames of all videos when they are held, as far as headers tell; 0 where they are in memory already."""
+        if isinstance(self.listing.store, Clips) or self.held is not None:
+            return 0.0
+        heads = self.heads[np.unique(self.file)]
+        short, long = np.minimum(heads["width"], heads["height"]), np.maximum(heads["width"], heads["height"])
+        side = short if self.max_side is None else np.minimum(short, self.max_side)
+        return float((heads["seconds"] * np.maximum(heads["rate"], 1) * 3 * side * side * long / short).sum())
 
     def subset(self, indices: Any) -> Videos:
         """The chosen items, in the order given (integers or a mask), from the same storage."""
-        raise NotImplementedError
+        chosen = np.asarray(indices)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        parts = {name: getattr(self, name) for name in ("file", "begin", "end", "labels", "split")}
+        return replace(self, **{name: part[chosen] for name, part in parts.items() if part is not None})
 
     def fingerprint(self) -> str:
-        """A short digest by which changed data is recognised."""
-        raise NotImplementedError
+        """16 hex digits of all names, stretches and settings, and of up to 1,024 videos' sizes or checksums."""
+        digest = blake2b(repr((self.max_side, self.rate)).encode(), digest_size=8)
+        for start in range(0, len(self), 2**16):
+            files = self.file[start : start + 2**16].tolist()
+            digest.update("\0".join(map(self.listing.key, files)).encode())
+        digest.update(self.begin.tobytes() + self.end.tobytes())
+        for place in self.file[spread(len(self), STAMPED)].tolist():
+            digest.update(b"%d," % self.listing.store.stamp(place))
+        return digest.hexdigest()
+
+    def __repr__(self) -> str:
+        more = f", {len(self.classes)} classes" if self.classes else ""
+        return f"<{self.name}: {len(self):,} clips of {len(np.unique(self.file)):,} videos{more}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "indices": OrderedDict()}  # a worker makes its own
+
+    def _places(self, index: int) -> np.ndarray:
+        """(n,) int64: which frames of its video an item has, one after the other in time."""
+        shown = self._shown(int(self.file[index]))
+        begin, end = self.begin[index], self.end[index]
+        first = 0 if np.isnan(begin) else int(np.searchsorted(shown, begin - 1e-6))
+        last = len(shown) if np.isnan(end) else int(np.searchsorted(shown, end - 1e-6))
+        if self.rate is None:
+            return np.arange(first, last)
+        start, stop = shown[0] if np.isnan(begin) else begin, self._length(int(self.file[index]))
+        stop = stop if np.isnan(end) else min(end, stop)
+        ticks = start + np.arange(max(0, int(np.ceil((stop - start) * self.rate - 1e-6)))) / self.rate
+        return np.searchsorted(shown, ticks + 1e-6, side="right") - 1
+
+    def _shown(self, file: int) -> np.ndarray:
+        """(n,) seconds at which the frames of a video appear; of an array one a second."""
+        if isinstance(self.listing.store, Clips):
+            return np.arange(self.listing.store.clips.shape[1], dtype=np.float64)
+        return self._index(file).seconds
+
+    def _length(self, file: int) -> float:
+        store = self.listing.store
+        return float(store.clips.shape[1]) if isinstance(store, Clips) else self._index(file).length
+
+    def _index(self, file: int) -> Any:
+        """The list of a video's frames; the last ones are remembered."""
+        from .videodecode import index_of
+
+        if file not in self.indices:
+            self.indices[file] = index_of(item(self.listing, file))
+            while len(self.indices) > KEPT:
+                self.indices.popitem(last=False)
+        return self.indices[file]
+
+
+def _mixed(count: int, rng: np.random.Generator) -> np.ndarray:
+    """An order of so many frames that is not their own."""
+    while True:
+        order = rng.permutation(count)
+        if count < 2 or (order != np.arange(count)).any():
+            return order
+
+
+def videos(
+    data: Any,
+    *,
+    labels: Any = None,
+    label: str | None = None,
+    split: str | None = None,
+    max_side: int | None = None,
+    rate: float | None = None,
+    name: str | None = None,
+) -> Videos:
+    """A source of videos, their headers read and nothing decoded yet.
+
+    data:     a folder (any depth), .zip, .tar (.gz), .parquet file or folder of them with the files' bytes; a .csv, .tsv
+              or .parquet list with a column of paths and maybe of start and end in seconds, each row an item; clips
+              uint8 (N, T, H, W[, C]) as array, (array, labels), .npy or .npz.
+    labels:   a .csv, .tsv or .parquet file with a column of paths; a pattern of file names as "{action}_{_}"; a list of
+              integers or words. None: what the data has (sub-folders, columns), if anything.
+    label:    which column or field. None: one called label, else the first of few words or small whole numbers.
+    split:    "train", "test" ... of a column `split` or `subset`, or of top folders (see `splits`); None: all of it.
+    max_side: reduce the shorter side to this many pixels while decoding; nothing is enlarged.
+    rate:     frames a second; None: every frame.
+    Raises DataError when the data cannot be used, UserError when an option cannot.
+    """
+    if max_side is not None and max_side < 4:
+        raise UserError(f"max_side must be 4 or more pixels, got {max_side}")
+    if rate is not None and not 0 < rate <= 1000:
+        raise UserError(f"rate must be above 0 and at most 1,000 frames a second, got {rate}")
+    listing, spans = list_videos(data)
+    about = known(_with_columns(listing, spans), labels, label)
+    source, places = name or listing.name, np.arange(len(spans.file) if spans else listing.count)
+    if split is not None:
+        if not about.splits:
+            raise DataError(f"{source} has no splits, so there is no '{split}' to choose; leave the split out")
+        if split not in about.splits:
+            raise DataError(f"{source}: {unknown('split', split, about.splits)}")
+        source, places = f"{source}:{split}", np.flatnonzero(about.split == list(about.splits).index(split))
+    file = spans.file[places] if spans else places
+    heads, notes = read_heads(listing, np.unique(file))
+    kept = heads["width"][file] > 0
+    if not kept.any():
+        key, reason = next(iter(notes.items()))
+        raise DataError(f"none of {len(places):,} videos in {source} can be read; the first, {key}: {reason}")
+    places, file = places[kept], file[kept]
+    nothing = np.full(len(places), np.nan)
+    own = None if about.labels is None or (about.labels[places] < 0).all() else about.labels[places]
+    return Videos(
+        source,
+        listing,
+        file,
+        spans.begin[places] if spans else nothing,
+        spans.end[places] if spans else nothing.copy(),
+        heads,
+        max_side,
+        rate,
+        own,
+        None if own is None else about.classes,
+        about.splits,
+        None if about.split is None else about.split[places],
+        notes=notes,
+        said=[*(spans.said if spans else ()), *about.said],
+    )
+
+
+def splits(data: Any, labels: Any = None) -> list[str]:
+    """The splits of some data, such as ["train", "val", "test"]; [] when there are none. Raises DataError."""
+    return list(known(_with_columns(*list_videos(data)), labels).splits)
+
+
+def read_heads(listing: Recordings, places: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
+    """The headers of the videos at some places, and of those left out the reason."""
+    heads, notes = np.zeros(listing.count, HEAD), dict[str, str]()
+    if isinstance(listing.store, Clips):
+        _, frames, height, width = listing.store.clips.shape[:4]
+        heads[places] = (frames, width, height, 1, 1)
+        return heads, notes
+    from .videodecode import header, index_of
+
+    listing.load(places)
+
+    def one(row: int) -> tuple | str:
+        try:
+            file = item(listing, int(places[row]))
+            found = header(file)
+            seconds = index_of(file).length if found.seconds is None else found.seconds
+            return seconds, found.width, found.height, found.rate, found.streams
+        except BrokenItem as broken:
+            return str(broken)
+
+    for place, found in zip(places.tolist(), in_order(one, len(places)), strict=True):
+        if isinstance(found, str):
+            notes[listing.key(place)] = found
+        else:
+            heads[place] = found
+    return heads, notes
+
+
+def notes_of_videos(source: Videos) -> list[str]:
+    """What a user should know of a source: how much there is, how it is read, what is left out."""
+    files = np.unique(source.file)
+    heads, n = source.heads[files], len(files)
+    stretches = f" in {len(source):,} stretches" if len(source) > n else ""
+    if isinstance(source.listing.store, Clips):
+        out = [f"{n:,} clips of {int(heads['seconds'][0])} frames{stretches}"]
+    else:
+        sizes = Counter(f"{w} x {h}" for w, h in zip(heads["width"].tolist(), heads["height"].tolist(), strict=True))
+        shown = ", ".join(few((f"{size} ({count:,})" for size, count in sizes.most_common()), SHOWN))
+        out = [f"{heads['seconds'].sum() / 3600:,.2f} hours in {n:,} videos{stretches}: {shown}"]
+        if several := int((heads["streams"] > 1).sum()):
+            out.append(f"{several:,} have several video streams, of which the best is read")
+    if source.notes:
+        reasons = [f"{key}: {reason}" for key, reason in source.notes.items()]
+        out.append(f"{len(reasons):,} are left out: {'; '.join(few(reasons, SHOWN))}")
+    return out + source.said
+
+
+def _with_columns(listing: Recordings, spans: Spans | None) -> Recordings:
+    """A listing with an item for each stretch, as labels are matched with."""
+    if spans is None:
+        return listing
+    from .listing import Names
+
+    names = Names([listing.key(int(file)).encode("utf-8", "surrogateescape") for file in spans.file])
+    return replace(listing, count=len(spans.file), names=names, columns=spans.columns)

@@ -90,7 +90,7 @@ class Knobs:
             "the least and the largest width / height, as (0.75, 1.33)",
         )
         for size, scale in self.windows():
-            _check_size(size)
+            check_size(size)
             right = _rising(scale) and scale[1] <= 1
             _check(right, f"scale={scale}", "the least and the largest share of the area, as (0.08, 1)")
 
@@ -159,6 +159,20 @@ class two_crops(Knobs):  # a class used as a function, like functools.partial
 
 
 @dataclass(frozen=True)
+class one_crop(Knobs):
+    """One random crop of each image and nothing else: what is to be drawn again (MAE)."""
+
+    scale: Range = (0.2, 1.0)
+    _: KW_ONLY
+    jitter: float = 0.0
+    grey: float = 0.0
+    blur: PerView = 0.0
+
+    def windows(self) -> list[Window]:
+        return [(self.size, self.scale)]
+
+
+@dataclass(frozen=True)
 class multi_crop(Knobs):
     """Two large crops of each image, then `locals` small ones of `local_size` pixels (SwAV, DINO)."""
 
@@ -178,15 +192,15 @@ class center:
     size: int = 32
 
     def __post_init__(self) -> None:
-        _check_size(self.size)
+        check_size(self.size)
 
     def __call__(self, images: Tensor, sizes: Tensor, dice: Dice | None = None) -> list[Tensor]:
         """One view (B, C, size, size) float32, normalised."""
-        return [make(images, self.size, Drawn(_central(sizes)), normal=True)]
+        return [make(images, self.size, Drawn(central(sizes)), normal=True)]
 
     def pictures(self, images: Tensor, sizes: Tensor, dice: Dice | None = None) -> list[Tensor]:
         """The same view in [0, 1], to look at."""
-        return [make(images, self.size, Drawn(_central(sizes)), normal=False)]
+        return [make(images, self.size, Drawn(central(sizes)), normal=False)]
 
 
 @contextmanager
@@ -201,7 +215,7 @@ def one_thread() -> Iterator[None]:
             torch.set_num_threads(threads)
 
 
-def _central(sizes: Tensor) -> Tensor:
+def central(sizes: Tensor) -> Tensor:
     """The boxes (B, 4) of the largest central squares."""
     side = sizes.amin(1, keepdim=True)
     return torch.cat([(sizes - side) // 2, side, side], dim=1)
@@ -258,8 +272,8 @@ def _check(ok: bool, given: str, allowed: str) -> None:
         raise UserError(f"views: {given} is not possible; give {allowed}.")
 
 
-def _check_size(size: int) -> None:
+def check_size(size: int) -> None:
     _check(size >= 4, f"a size of {size} pixels", "4 or more")
 
 
-PHOTO_VIEWS = {"two_crops": two_crops, "multi_crop": multi_crop}
+PHOTO_VIEWS = {"two_crops": two_crops, "one_crop": one_crop, "multi_crop": multi_crop}

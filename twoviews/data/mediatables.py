@@ -1,4 +1,4 @@
-"""Sounds as rows: Parquet as Hugging Face writes it (bytes, {bytes, path} or {array, sampling_rate}), and lists."""
+"""Sounds and videos as rows: Parquet as Hugging Face writes it (bytes, {bytes, path} or {array, sampling_rate}), and lists."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ import numpy as np
 
 from ..errors import BrokenItem, DataError
 from .listing import SPLITS, Names
+from .mediafiles import Medium, Recordings, many_of
+from .medialabels import Columns, as_text
 from .parquet import IN_MEMORY, Rows, column_bytes, damaged, holds_bytes, split_of
-from .soundfiles import Recordings
-from .soundlabels import Columns, as_text
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-NAMES = ("audio", "sound", "speech", "wav", "flac", "mp3", "recording", "clip")
-NOTHING = "no sound in its row"
+NOTHING = "nothing in its row"
 
 
 class Arrays:
@@ -37,11 +36,11 @@ class Arrays:
         return zlib.crc32(np.ascontiguousarray(self.items[index][0]).tobytes())
 
 
-class SoundRows(Rows):
-    """Bytes of recordings by row."""
+class MediaRows(Rows):
+    """Bytes of recordings or videos by row."""
 
     def __reduce__(self):
-        return SoundRows, (self.files, self.counts, self.column, self.mapped)
+        return MediaRows, (self.files, self.counts, self.column, self.mapped)
 
     def fetch(self, index: int) -> bytes:
         data = self._scalar(index).as_py()
@@ -124,21 +123,21 @@ def as_wav(samples: Any, rate: Any) -> bytes:
     return out.getvalue()
 
 
-def has_sounds(path: str) -> bool:
-    """Whether a Parquet file has a column that says that it is of sounds."""
+def has_column(path: str, medium: Medium) -> bool:
+    """Whether a Parquet file has a column that says that it is of a medium."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        return _column(pq.read_schema(path), sure=True) is not None
+        return _column(pq.read_schema(path), medium, sure=True) is not None
     except (pa.ArrowException, OSError):
         return False
 
 
-def list_tables(name: str, files: list[str], root: str | None = None) -> Recordings:
+def list_tables(name: str, files: list[str], medium: Medium, root: str | None = None) -> Recordings:
     """The rows of Parquet files below root, in order, with their other columns. Splits are told by file names.
 
-    Raises DataError when a file cannot be read or has no column of sounds, and for arrays of more than 4 GiB.
+    Raises DataError when a file cannot be read or has no column of the medium, and for arrays of more than 4 GiB.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -152,7 +151,7 @@ def list_tables(name: str, files: list[str], root: str | None = None) -> Recordi
             with pq.ParquetFile(path) as file:
                 schema = file.schema_arrow
                 if not column:
-                    column = _column(schema) or _none(path, schema)
+                    column = _column(schema, medium) or _none(path, schema, medium)
                     kind, columns = schema.field(column).type, {other: [] for other in _others(schema, column)}
                 for missing in {column, *columns} - set(schema.names):
                     raise DataError(f"'{path}' has no column '{missing}', which other files of this data have")
@@ -167,7 +166,7 @@ def list_tables(name: str, files: list[str], root: str | None = None) -> Recordi
             raise
         except (pa.ArrowException, OSError):
             raise damaged(path) from None
-    store: Any = SoundRows(files, counts, column, sum(sizes) > IN_MEMORY)
+    store: Any = MediaRows(files, counts, column, sum(sizes) > IN_MEMORY)
     if _has(kind, "array"):
         if sum(sizes) > IN_MEMORY:
             raise DataError(f"{name} holds {sum(sizes) / 2**30:.1f} GiB of samples as arrays; write them as FLAC bytes")
@@ -179,20 +178,23 @@ def list_tables(name: str, files: list[str], root: str | None = None) -> Recordi
     told = [split_of(file) for file in short]
     splits = [s for s in SPLITS if s in told]
     split = np.repeat([splits.index(s) if s else -1 for s in told], counts).astype(np.int8) if splits else None
-    return Recordings(name, store, len(keys), names, splits, split, load=store.load, columns=columns)
+    return Recordings(
+        name, store, len(keys), names, splits, split, load=store.load, columns=columns, many=many_of(medium)
+    )
 
 
-def _column(schema: pa.Schema, sure: bool = False) -> str | None:
-    """The column of sounds: one that says so by its type or its name; else, unless it must be sure, one of bytes."""
+def _column(schema: pa.Schema, medium: Medium, sure: bool = False) -> str | None:
+    """The column of a medium: one that says so by its type or its name; else, unless it must be sure, one of bytes."""
     arrays = [field.name for field in schema if _has(field.type, "array") and _has(field.type, "sampling_rate")]
+    arrays = arrays if medium.arrays else []
     held = [field.name for field in schema if holds_bytes(field.type)]
-    declared = [name for name, feature in _features(schema).items() if feature.get("_type") == "Audio"]
-    said = [name for name in (*declared, *NAMES) if name in arrays + held]
+    declared = [name for name, feature in _features(schema).items() if feature.get("_type") == medium.declared]
+    said = [name for name in (*declared, *medium.columns) if name in arrays + held]
     return next(iter([*said, *arrays, *([] if sure else held)]), None)
 
 
-def _none(path: str, schema: pa.Schema) -> str:
-    raise DataError(f"'{path}' has no column of sounds: its columns are {', '.join(schema.names)}")
+def _none(path: str, schema: pa.Schema, medium: Medium) -> str:
+    raise DataError(f"'{path}' has no column of {medium.many}: its columns are {', '.join(schema.names)}")
 
 
 def _others(schema: pa.Schema, column: str) -> list[str]:

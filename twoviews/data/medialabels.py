@@ -1,4 +1,4 @@
-"""What is known of recordings beside their sound: labels, speakers and splits.
+"""What is known of recordings and videos beside themselves: labels, speakers and splits.
 
 They are columns of text with one value a recording: of a table (.csv, .tsv, .parquet), of fields of the file names, or
 of the data itself where it is Parquet.
@@ -18,9 +18,9 @@ import numpy as np
 from ..errors import DataError, UserError, unknown
 from .labels import LABEL_COLUMNS, LOST, PATH_COLUMNS, TWICE, encode, matched, pick, reading
 from .listing import SPLITS, few
-from .soundfiles import SOUNDS, Recordings
+from .mediafiles import SOUND, VIDEO, Recordings
 
-PATHS = (*PATH_COLUMNS, "audio", "sound", "wav", "clip", "recording")
+PATHS = (*PATH_COLUMNS, "audio", "sound", "wav", "clip", "recording", "video")
 SPEAKERS = ("speaker", "speaker_id")
 SPLIT_COLUMNS = ("split", "subset")
 CLASSES = 1_000  # whole numbers below it may name classes; larger ones count or measure
@@ -56,7 +56,7 @@ def known(listing: Recordings, labels: Any, label: str | None = None, speaker: s
         columns = _matched(labels, listing, out.said)
     elif labels is not None:
         if len(labels) != listing.count:
-            raise DataError(f"{listing.count:,} recordings but {len(labels):,} labels")
+            raise DataError(f"{listing.count:,} {listing.many} but {len(labels):,} labels")
         out.labels, out.classes = encode(labels)
     if not columns:
         if label or speaker:
@@ -116,7 +116,7 @@ def _word(value: str) -> bool:
 def _fields(pattern: str, listing: Recordings, said: list[str]) -> Columns:
     """Fields of the file names, as "{digit}_{speaker}_{_}" says; as many last parts of the path as it has."""
     stem, ending = os.path.splitext(pattern)
-    parts = re.split(r"\{(\w*)\}", stem if ending[1:].lower().encode() in SOUNDS else pattern)
+    parts = re.split(r"\{(\w*)\}", stem if ending[1:].lower().encode() in SOUND.endings | VIDEO.endings else pattern)
     names = [name for name in parts[1::2] if name != "_"]
     if not names or not all(map(str.isidentifier, names)) or len(set(names)) < len(names) or "{" in "".join(parts[::2]):
         raise UserError(f"labels={pattern!r} must name each field once, such as '{{digit}}_{{speaker}}_{{_}}'")
@@ -157,17 +157,17 @@ def _matched(path: str | os.PathLike, listing: Recordings, said: list[str]) -> C
     if (places == TWICE).any():
         row = int(np.argmax(places == TWICE))
         raise DataError(
-            f"labels file '{path}': '{paths[row]}' names more than one recording of {listing.name}; "
+            f"labels file '{path}': '{paths[row]}' names more than one of the {listing.many} of {listing.name}; "
             "give paths relative to the data"
         )
     if (places == LOST).all():
         raise DataError(
-            f"labels file '{path}': none of its {len(paths):,} rows names a recording of {listing.name}, the first "
-            f"is '{paths[0]}'; recordings are named like '{listing.key(0)}'"
+            f"labels file '{path}': none of its {len(paths):,} rows names one of the {listing.many} of {listing.name}, the first "
+            f"is '{paths[0]}'; they are named like '{listing.key(0)}'"
         )
     if lost := int((places == LOST).sum()):
         row = int(np.argmax(places == LOST))
-        said.append(f"{lost:,} of {len(paths):,} rows of '{path}' name no recording, the first '{paths[row]}'")
+        said.append(f"{lost:,} of {len(paths):,} rows of '{path}' name none of them, the first '{paths[row]}'")
     rows = np.full(listing.count, -1)
     for row in np.flatnonzero(places >= 0).tolist():
         before = rows[places[row]]
@@ -176,7 +176,7 @@ def _matched(path: str | os.PathLike, listing: Recordings, said: list[str]) -> C
         rows[places[row]] = row
     if missing := int((rows < 0).sum()):
         first = listing.key(int(np.argmax(rows < 0)))
-        said.append(f"{missing:,} recordings are in no row of '{path}' and have no label, the first '{first}'")
+        said.append(f"{missing:,} {listing.many} are in no row of '{path}' and have no label, the first '{first}'")
     return {key: [None if row < 0 else values[row] for row in rows.tolist()] for key, values in table.items()}
 
 
