@@ -333,7 +333,7 @@ def test_tables_that_fit_in_part_or_not_at_all(tmp_path):
     assert "1 of 5 rows" in said
     assert "20 recordings are in no row" in said
     for text, reason in (
-        ("file,word\nx.wav,1\n", "none of its 1 rows names a recording of wavs, the first is 'x.wav'"),
+        ("file,word\nx.wav,1\n", "none of its 1 rows names one of the recordings of wavs, the first is 'x.wav'"),
         ("where,word\n0_ann_0.wav,1\n", "no column of paths: its columns are where, word"),
         ("file,word\n0_ann_0.wav,1\n0_ann_0.wav,2\n", "names '0_ann_0.wav' twice"),
         ("file,word\n0_ann_0.wav\n", "line 2: 1 columns, not 2"),

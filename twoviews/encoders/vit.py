@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import unknown
 from .blocks import Block, Tubelets, built, clip, depths, learned, resized, sines, sized, small_weights
+from .convert import with_weights
 
 POOLS = ("cls", "mean")
 POSITIONS = ("learned", "sine", "none")
@@ -119,9 +120,14 @@ def vit(
     gelu: str = "erf",
     eps: float = 1e-6,
     drop_path: float = 0.0,
+    weights: str | None = None,
 ) -> ViT:
-    """ViT for photos of `image` pixels a side; of other sizes its positions are resized. Sizes: `blocks.SIZES`."""
-    return ViT(channels, 1, image, 1, patch, size, pool, positions, mlp, gelu, eps, drop_path)
+    """ViT for photos of `image` pixels a side; of other sizes its positions are resized. Sizes: `blocks.SIZES`.
+
+    weights: a file of published ones to begin with (convert.py says of whose).
+    """
+    encoder = ViT(channels, 1, image, 1, patch, size, pool, positions, mlp, gelu, eps, drop_path)
+    return with_weights(encoder, weights)
 
 
 def vivit1(
@@ -137,6 +143,11 @@ def vivit1(
     gelu: str = "tanh",
     eps: float = 1e-6,
     drop_path: float = 0.0,
+    weights: str | None = None,
 ) -> ViT:
-    """ViViT's model 1: every box of a clip looks at every other one. Boxes of 2 frames as in the paper's best."""
-    return ViT(channels, frames, image, tubelet, patch, size, pool, positions, mlp, gelu, eps, drop_path)
+    """ViViT's model 1: every box of a clip looks at every other one. Boxes of 2 frames as in the paper's best.
+
+    weights: a file of published ones to begin with, of ViViT's model 1 or VideoMAE (convert.py says of whose).
+    """
+    encoder = ViT(channels, frames, image, tubelet, patch, size, pool, positions, mlp, gelu, eps, drop_path)
+    return with_weights(encoder, weights)
