@@ -10,7 +10,19 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "twoviews"
 ROWS = [
     {"types", "errors", "calls", "dist", "ema", "fsdp", "log", "malloc", "compiled"},
-    {"data", "encoders", "objectives", "heads", "horizons", "negatives", "norm", "optim", "recompute", "diagnostics"},
+    {
+        "data",
+        "encoders",
+        "objectives",
+        "heads",
+        "horizons",
+        "masks",
+        "negatives",
+        "norm",
+        "optim",
+        "recompute",
+        "diagnostics",
+    },
     {"methods"},
     {"checkpoint", "train", "export", "skipgram", "buckets"},
     {"evaluate"},
@@ -24,6 +36,7 @@ ROWS = [
         "fit_photos",
         "fit_histories",
         "fit_sounds",
+        "fit_videos",
         "fit_documents",
         "fit_gtn",
         "fit_tables",

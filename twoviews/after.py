@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .build import find_device, of_documents, of_histories, of_sounds, of_tables, readers, trained
+from .build import find_device, of_documents, of_histories, of_sounds, of_tables, of_videos, readers, trained
 from .calls import describe, rebuild
 from .checkpoint import digest, exported, load_encoder, read_run, reading, steps, writing
 from .data.joined import joined
@@ -160,6 +160,8 @@ def search(
         raise UserError(f"search is for runs on photos: ask `twoviews similar {folder} ITEM` for items alike to one")
     if of_documents(about):
         raise UserError("search is for runs on photos and recordings; of documents the run's page has neighbours")
+    if of_videos(about):
+        raise UserError("search is for runs on photos and recordings; of videos the run's page has neighbours")
     rate = about["data"]["rate"] if of_sounds(about) else None
     encoder: nn.Module
     if isinstance(run, Result):
@@ -265,7 +267,7 @@ def export(
 
         warn_unfinished(at, log)
         return export_histories(at, opened(run).method, to, out=place, log=log)
-    if not exported(at) and (of_sounds(about := read_run(at)) or of_documents(about)):
+    if not exported(at) and any(of(read_run(at)) for of in (of_sounds, of_documents, of_videos)):
         raise UserError(f"export knows photos, histories, graphs and texts: load this encoder by load_encoder('{at}')")
     encoder: nn.Module
     method: Method | None

@@ -10,7 +10,7 @@ from typing import Any
 
 from . import calls
 from .after import warn_unfinished
-from .build import find_device, of_documents, of_histories, of_sounds, of_tables, readers, sources, trained
+from .build import find_device, of_documents, of_histories, of_sounds, of_tables, of_videos, readers, sources, trained
 from .checkpoint import digest, load_encoder, read_run, reading
 from .data.check import Report
 from .data.check import check as check_photos
@@ -22,6 +22,8 @@ from .data.checksounds import Report as SoundReport
 from .data.checksounds import check_sounds
 from .data.checktext import Report as TextReport
 from .data.checktext import check_text
+from .data.checkvideos import Report as VideoReport
+from .data.checkvideos import check_videos
 from .data.graphs import graph, is_graph
 from .data.image import photos
 from .data.listing import few
@@ -31,6 +33,7 @@ from .data.schema import parse_all
 from .data.sounds import is_sound, sounds
 from .data.stream import notes_of
 from .data.text import is_text, text
+from .data.videos import is_video, videos
 from .errors import UserError, unknown
 from .evaluate.embed import model
 from .evaluate.measure import Table
@@ -41,13 +44,20 @@ from .fit import Result, fit
 from .fit_histories import evaluate_histories
 from .fit_photos import measure
 from .fit_tables import evaluate_tables
-from .folder import write_skipped
 from .log import Log
 from .lookup import embed as embed_rows
 from .lookup import similar as similar_rows
-from .others import embed_recordings, evaluate_documents, evaluate_recordings, known_documents
+from .others import (
+    embed_clips,
+    embed_recordings,
+    evaluate_clips,
+    evaluate_documents,
+    evaluate_recordings,
+    known_documents,
+    told,
+)
 from .recipes import RECIPES
-from .recipes.demo import demo as demo_run
+from .recipes.demo import DEMOS
 from .recipes.photos import explain, train_and_test
 from .run import Run
 from .serve import embed_histories
@@ -104,6 +114,7 @@ def train(
 
 
 def demo(
+    kind: str = "photos",
     *,
     seed: int = 0,
     out: str | Path | None = None,
@@ -112,9 +123,12 @@ def demo(
     quiet: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Train on the embedded data set. Whether it reached what it must, `shortfall` says."""
-    run = demo_run().override({"seed": seed, "data.seed": seed, "test.seed": seed, **(settings or {})})
-    place, say = Path(out or f"runs/demo-{seed}"), (f"chosen: {explain(run)}",)
+    """Train on an embedded data set, "photos" or "video". Whether it reached what it must, `shortfall` says."""
+    if kind not in DEMOS:
+        raise unknown("demo", kind, DEMOS)
+    run = DEMOS[kind]().override({"seed": seed, "data.seed": seed, "test.seed": seed, **(settings or {})})
+    name = "demo" if kind == "photos" else f"demo-{kind}"
+    place, say = Path(out or f"runs/{name}-{seed}"), (f"chosen: {explain(run)}",)
     return fit(run, place, device=device, fresh=fresh, quiet=quiet, say=say, number=out is None)
 
 
@@ -136,6 +150,8 @@ def embed(
     labels: str | Path | None = None,
     items: bool = False,
     frames: bool = False,
+    windows: float | None = None,
+    step: float | None = None,
     kind: str | None = None,
     batch_size: int = 256,
     device: str | None = None,
@@ -147,6 +163,8 @@ def embed(
     data: photos or a log; of a run on a graph or a text the nodes or words, a list or a file of them, or None for all.
     kind: of a run on a graph: nodes of one type alone.
     frames: of a run on recordings: one embedding a frame, with its time, not one a recording.
+    windows: of a run on videos: one embedding a window of so many seconds, with its times, not one a video.
+    step:    seconds from one window to the next; None: end to end.
     A call that was stopped goes on where it was; items that cannot be read are listed beside the file.
     """
     folder = run.folder if isinstance(run, Result) else Path(run)
@@ -163,6 +181,12 @@ def embed(
         return embed_recordings(run, data, out, frames=frames, device=where, log=log)
     if frames:
         raise UserError("'frames' is for runs on recordings")
+    if of_videos(about):
+        if not isinstance(run, Result):
+            warn_unfinished(folder, log)
+        return embed_clips(run, data, out, seconds=windows, step=step, device=where, log=log)
+    if windows is not None or step is not None:
+        raise UserError("'windows' and 'step' are for runs on videos")
     if isinstance(run, Result):
         about = run.run.to_json()
         encoder, view = run.method.encoder.eval().to(where), run.run.test_view
@@ -196,11 +220,7 @@ def embed(
             progress=bar,
             skipped=skipped,
         )
-    listed = out.with_name(out.name + ".skipped.csv")
-    write_skipped(listed, skipped)
-    broken = f"; {len(skipped):,} could not be read, see {listed}" if skipped else ""
-    log.say(f"{count:,} embeddings in {out}{broken}")
-    return out
+    return told(out, count, skipped, log)
 
 
 def evaluate(
@@ -235,13 +255,15 @@ def evaluate(
         return evaluate_histories(setup, method, folder, data, device=where, log=log, **probe)
     if "sampled" in probe:
         raise UserError("'sampled' is for runs on histories; photos have k and temperature")
-    if of_sounds(about) or of_documents(about):
+    if of_sounds(about) or of_documents(about) or of_videos(about):
         if probe:
-            raise UserError(f"runs on recordings and documents are measured without '{next(iter(probe))}'")
+            raise UserError(f"runs on recordings, documents and videos are measured without '{next(iter(probe))}'")
         if not isinstance(run, Result):
             warn_unfinished(folder, log)
         if of_documents(about):
             return evaluate_documents(run, data, device=where, log=log)
+        if of_videos(about):
+            return evaluate_clips(run, data, labels=labels, device=where, log=log)
         return evaluate_recordings(run, data, labels=labels, device=where, log=log)
     source: Source
     test: Source | None
@@ -286,7 +308,7 @@ def similar(
 
 def check(
     data: Any, *, labels: str | Path | None = None, quiet: bool = False, settings: Mapping[str, Any] | None = None
-) -> Report | SoundReport | LogReport | GraphReport | TextReport:
+) -> Report | SoundReport | VideoReport | LogReport | GraphReport | TextReport:
     """Read all of the data and report what it holds and what is broken in it.
 
     settings: how recordings, a log, a graph or a text are read, as {"data.user": "customer"}; of a graph also
@@ -299,6 +321,12 @@ def check(
         recordings = sounds(data, labels=None if labels is None else str(labels), **read)
         with Log(quiet=quiet).progress("reading", len(recordings)) as bar:
             return check_sounds(recordings, progress=bar)
+    if is_video(data):
+        for name, value in read.items():
+            calls.change(videos, name, value, "data")
+        clips = videos(data, labels=None if labels is None else str(labels), **read)
+        with Log(quiet=quiet).progress("reading", len(clips)) as bar:
+            return check_videos(clips, progress=bar)
     for known, make in ((is_graph, graph), (is_text, text), (is_log, histories)):
         if known(data):
             paths = read.pop("views.metapaths", None) if make is graph else None

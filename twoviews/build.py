@@ -15,6 +15,7 @@ from .calls import PACKAGE
 from .checkpoint import fill, load, steps, tensors, unfetched, weights
 from .data.histories import Histories
 from .data.loader import Loader, cores
+from .data.videos import Videos
 from .ema import EMA
 from .errors import UserError
 from .evaluate.split import holdout, is_stream, tail
@@ -152,8 +153,10 @@ def describe(run: Run, source: Source) -> dict[str, Any]:
     if isinstance(source, Histories):
         data |= {"events": source.events, "catalogue": source.catalogue, "split": source.split}
     for known in ("rows", "rate", "words"):
-        if hasattr(source, known):
+        if hasattr(source, known) and not isinstance(source, Videos):
             data[known] = getattr(source, known)
+    if isinstance(source, Videos):
+        data["videos"] = len(set(source.file.tolist()))
     return {"run": run.to_json(), "data": data, "versions": versions(), "hardware": hardware(), "command": command()}
 
 
@@ -175,6 +178,11 @@ def of_sounds(about: dict[str, Any]) -> bool:
 def of_documents(about: dict[str, Any]) -> bool:
     """Whether a run, by its run.json, learned from sentences of documents."""
     return "words" in about["data"]
+
+
+def of_videos(about: dict[str, Any]) -> bool:
+    """Whether a run, by its run.json, learned from videos."""
+    return "videos" in about["data"]
 
 
 def command() -> str:

@@ -25,9 +25,16 @@ LONG = 2**16  # letters of JSON from which on a list is data, and no setting to 
 def knobs(call: Callable) -> dict[str, Any]:
     """What can be set by name: the parameters' defaults, overlaid with what `call` sets."""
     signature = inspect.signature(function(call))
-    set_here = signature.bind_partial(*call.args, **call.keywords).arguments if isinstance(call, partial) else {}
+    set_here = given(call)
     defaults = {name: p.default for name, p in signature.parameters.items() if p.default is not p.empty}
     return {name: (defaults | set_here)[name] for name in signature.parameters if name in defaults or name in set_here}
+
+
+def given(call: Callable) -> dict[str, Any]:
+    """What `call` sets."""
+    if not isinstance(call, partial):
+        return {}
+    return inspect.signature(call.func).bind_partial(*call.args, **call.keywords).arguments
 
 
 def accepts(call: Callable, name: str) -> bool:

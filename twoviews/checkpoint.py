@@ -186,7 +186,8 @@ def part(found: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def unfetched(encoder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
     """The encoder without the weights it would fetch: those of the run take their place."""
-    return partial(encoder, pretrained=False) if accepts(encoder, "pretrained") else encoder
+    fetched = {"pretrained": False, "weights": None}
+    return partial(encoder, **{name: off for name, off in fetched.items() if accepts(encoder, name)})
 
 
 def read_run(run: str | Path) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def train(
     stop_when_ill: Annotated[bool, typer.Option(help="End the training when the doctor finds the run ill.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train an encoder on photos, recordings, a log of what users met, a graph or a text, and measure it.
+    """Train an encoder on photos, videos, recordings, a log of what users met, a graph or a text, and measure it.
 
     No labels are needed; where sub-folders or a table give some, they measure the result. A log has a column of
     users and one of items, best also one of times. A file of edges has columns src and dst, maybe a weight. The same
@@ -91,6 +91,7 @@ def train(
 @app.command(
     epilog="**Example:** `twoviews embed runs/photos photos/ -o photos.parquet` · "
     "`twoviews embed runs/recordings-cpc recordings/ --frames -o frames.parquet` · "
+    "`twoviews embed runs/clips-mae clips/ --windows 2 -o windows.parquet` · "
     "`twoviews embed runs/clicks-bert4rec clicks.parquet -o users.parquet` · "
     "`twoviews embed runs/papers-metapath2vec --type author -o authors.parquet` · "
     "`twoviews embed runs/corpus-word2vec -o vectors.bin`"
@@ -100,7 +101,7 @@ def embed(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="Photos, recordings or a log, as `train` takes them. Of a graph or a text: nodes, words. Default: all."
+            help="Photos, videos, recordings or a log, as for `train`; of a graph or a text nodes or words. Default: all."
         ),
     ] = None,
     out: Annotated[
@@ -110,12 +111,18 @@ def embed(
     items: Annotated[bool, typer.Option(help="Of a run on a log: one vector an item, not one a user.")] = False,
     kind: Annotated[str | None, typer.Option("--type", help="Of a run on a graph: nodes of one type alone.")] = None,
     frames: Annotated[bool, typer.Option(help="Of a run on recordings: one vector a frame, with its time.")] = False,
+    windows: Annotated[
+        float | None, typer.Option(help="Of a run on videos: one vector for each window of so many seconds.")
+    ] = None,
+    step: Annotated[
+        float | None, typer.Option(help="Seconds from window to window. Default: end to end.")
+    ] = None,
     labels: Labels = None,
     batch_size: Annotated[int, typer.Option(help="Photos at a time.", min=1)] = 256,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
-    """Write one embedding a photo, recording, frame, user, node or word.
+    """Write one embedding a photo, video, window, recording, frame, user, node or word.
 
     Of photos and recordings a command that was stopped goes on where it was. Nodes and words end in .txt or .bin for
     what reads word2vec's files, as gensim does.
@@ -126,6 +133,8 @@ def embed(
         "items": items,
         "kind": kind,
         "frames": frames,
+        "windows": windows,
+        "step": step,
         "labels": labels,
         "batch_size": batch_size,
         "device": device,

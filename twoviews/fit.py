@@ -20,6 +20,7 @@ from .data.histories import Histories
 from .data.once import taken
 from .data.sounds import Sounds
 from .data.text import Corpus
+from .data.videos import Videos
 from .doctor.diagnosis import Diagnosis
 from .doctor.watch import Watch
 from .errors import DataError, UserError
@@ -30,6 +31,7 @@ from .fit_histories import HistoryTask
 from .fit_photos import PhotoTask
 from .fit_sounds import SoundTask
 from .fit_tables import TableTask
+from .fit_videos import VideoTask
 from .folder import free_folder, locked, open_folder, refuse_another, write_skipped
 from .log import Log, console
 from .methods.gtn import GTN
@@ -116,6 +118,8 @@ def open_task(run: Run) -> Task:
         return SoundTask(run, source)
     if isinstance(source, Documents):
         return DocumentTask(run, source)
+    if isinstance(source, Videos):
+        return VideoTask(run, source)
     return PhotoTask(run, source)
 
 
@@ -151,8 +155,9 @@ def fit(
         early = Log(quiet=quiet or not leads)
         for line in (*say, f"run folder: {folder}"):
             early.say(line)
-        layout = torch.contiguous_format if run.shard else torch.channels_last  # FSDP2 takes no other
         method = build(run)
+        plain = run.shard or any(p.ndim == 5 for p in method.parameters())  # FSDP2, convolutions over time: no other
+        layout = torch.contiguous_format if plain else torch.channels_last
         with lean(method, run.micro_batch, run.recompute):  # can it be?
             pass
         loader = task.loader(where, early)

@@ -120,11 +120,18 @@ def measure(
 
 
 def watch(
-    run: Run, method: Method, source: Source, test: Source, device: torch.device
+    run: Run,
+    method: Method,
+    source: Source,
+    test: Source,
+    device: torch.device,
+    *,
+    drawn: Source | None = None,
+    at_once: int = 256,
 ) -> Callable[[int], dict[str, Any]]:
     """What is looked at between epochs: a checkup after 1, 4, 16, 64 ... of them; kNN accuracy every `run.watch`.
 
-    Nothing is chosen by either.
+    Nothing is chosen by either. drawn: `source` as views draw from it, where that is another.
     """
     view, k = run.test_view(), neighbours(source)
     labelled = all(s.labels is not None and len(set(s.labels[s.labels >= 0])) > 1 for s in (source, test))
@@ -138,9 +145,14 @@ def watch(
         if dist.rank() != 0:
             return {}
         if epoch in CHECKUPS:
-            values["checkup"] = {k: v for k, v in look(run, plain, source, test, device).items() if k not in "hz"}
+            values["checkup"] = {
+                k: v for k, v in look(run, plain, drawn or source, test, device, at_once).items() if k not in "hz"
+            }
         if measured:
-            sides = (features(model(plain.encoder), s, view, device=device, workers=readers(s)) for s in (source, test))
+            sides = (
+                features(model(plain.encoder), s, view, batch_size=at_once, device=device, workers=readers(s))
+                for s in (source, test)
+            )
             learn, judge = sides
             values["knn"] = knn(learn, judge, k=k).value
         return {"epoch": epoch, **values}
@@ -148,7 +160,9 @@ def watch(
     return check
 
 
-def look(run: Run, method: Method, source: Source, test: Source, device: torch.device) -> dict[str, Any]:
+def look(
+    run: Run, method: Method, source: Source, test: Source, device: torch.device, at_once: int = 256
+) -> dict[str, Any]:
     """A `checkup` with a run's own views and the batches of all processes, each a group where BatchNorm is local."""
     groups = run.batchnorm if isinstance(run.batchnorm, int) else 1
     groups *= 1 if run.batchnorm == "global" else dist.world()
@@ -165,6 +179,7 @@ def look(run: Run, method: Method, source: Source, test: Source, device: torch.d
         seed=run.seed,
         device=device,
         workers=readers(test),
+        at_once=at_once,
     )
 
 

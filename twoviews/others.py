@@ -1,4 +1,4 @@
-"""What a run on recordings or documents says of others: embed them, measure on them."""
+"""What a run on recordings, documents or videos says of others: embed them, measure on them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from typing import Any
 import torch
 
 from .build import sources, trained
-from .calls import knobs
+from .calls import describe, knobs
 from .checkpoint import digest, load_encoder, read_run
 from .data.documents import Documents, documents
 from .data.sounds import Sounds, notes_of_sounds, sounds, splits
+from .data.videos import Videos, notes_of_videos, videos
+from .data.videos import splits as video_splits
 from .errors import UserError
 from .evaluate.soundstore import embed_sounds
 from .evaluate.table import Table
+from .evaluate.videostore import embed_videos
 from .fit import Result
 from .fit_documents import DocumentTask
 from .fit_sounds import measure, open_sounds
+from .fit_videos import AT_ONCE, held_out
+from .fit_videos import measure as measure_clips
 from .folder import write_skipped
 from .log import Log
 from .run import Run
@@ -39,11 +44,7 @@ def embed_recordings(
     with log.progress("embedding", len(source)) as bar:
         how: dict[str, Any] = {"frames": frames, "identity": digest(encoder), "batch_size": BATCH, "device": device}
         count = embed_sounds(out, encoder, source, progress=bar, skipped=skipped, **how)
-    listed = out.with_name(out.name + ".skipped.csv")
-    write_skipped(listed, skipped)
-    broken = f"; {len(skipped):,} could not be read, see {listed}" if skipped else ""
-    log.say(f"{count:,} embeddings in {out}{broken}")
-    return out
+    return told(out, count, skipped, log)
 
 
 def evaluate_recordings(run: str | Path | Result, data: Any, *, labels: Any, device: torch.device, log: Log) -> Table:
@@ -109,3 +110,81 @@ def opened(run: str | Path | Result) -> tuple[Path, dict[str, Any]]:
     """The run's folder and its run.json."""
     folder = run.folder if isinstance(run, Result) else Path(run)
     return folder, read_run(folder)
+
+
+def embed_clips(
+    run: str | Path | Result,
+    data: Any,
+    out: Path,
+    *,
+    seconds: float | None,
+    step: float | None,
+    device: torch.device,
+    log: Log,
+) -> Path:
+    """Write one vector a video, or one a window of so many seconds with its times, to a file. Returns its path."""
+    folder, about = opened(run)
+    setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
+    encoder = run.method.encoder.eval().to(device) if isinstance(run, Result) else load_encoder(folder, device)
+    source, view = videos(data, **reading_videos(setup)), setup.test_view()
+    for line in notes_of_videos(source):
+        log.say(line)
+    skipped = dict(source.notes)
+    with log.progress("embedding", len(source)) as bar:
+        count = embed_videos(
+            out,
+            encoder,
+            source,
+            view,
+            seconds=seconds,
+            step=step,
+            identity=f"{digest(encoder)} {describe(setup.test_view)}",
+            batch_size=AT_ONCE,
+            device=device,
+            progress=bar,
+            skipped=skipped,
+        )
+    return told(out, count, skipped, log)
+
+
+def evaluate_clips(run: str | Path | Result, data: Any, *, labels: Any, device: torch.device, log: Log) -> Table:
+    """Measure a run on its own videos, or on others: by their splits, else on a part held out.
+
+    Raises UserError when the run's own data has changed since: videos it learned from could be among the test.
+    """
+    folder, about = opened(run)
+    setup = run.run if isinstance(run, Result) else Run.from_json(about["run"])
+    if data is None:
+        own = setup.data()
+        source, test = held_out(setup, own)  # type: ignore[arg-type]
+        if source.fingerprint() != about["data"]["fingerprint"]:
+            raise UserError(f"the data has changed since {folder} was trained: give what to measure on as DATA")
+    else:
+        source, test = other_videos(data, labels, setup)
+    method = (run.method if isinstance(run, Result) else trained(setup, folder)).to(device)
+    moments = setup.test_view().moments
+    return measure_clips(setup, method, source.sampled(moments), test.sampled(moments), device, log)
+
+
+def other_videos(data: Any, labels: Any, run: Run) -> tuple[Videos, Videos]:
+    """What probes learn from and are judged on of other videos, read as the run's own."""
+    how = {"labels": labels, **reading_videos(run)}
+    found = video_splits(data, labels)
+    test = next((name for name in ("test", "validation", "valid", "val") if name in found), None)
+    if test and "train" in found:
+        return videos(data, split="train", **how), videos(data, split=test, **how)
+    return held_out(run.override({"holdout": 0.2}).with_part("test", None), videos(data, **how))
+
+
+def reading_videos(run: Run) -> dict[str, Any]:
+    """How a run's encoder wants videos read: settings of `videos`."""
+    return {name: value for name, value in knobs(run.data).items() if name in ("max_side", "rate")}
+
+
+def told(out: Path, count: int, skipped: dict[str, str], log: Log) -> Path:
+    """List what could not be read beside the file, and say what was written."""
+    listed = out.with_name(out.name + ".skipped.csv")
+    write_skipped(listed, skipped)
+    broken = f"; {len(skipped):,} could not be read, see {listed}" if skipped else ""
+    log.say(f"{count:,} embeddings in {out}{broken}")
+    return out

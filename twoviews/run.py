@@ -16,6 +16,7 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from . import calls
+from .data.clipviews import CLIP_VIEWS
 from .data.cloze import HISTORY_VIEWS
 from .data.paragraphs import DOCUMENT_VIEWS
 from .data.patches import PATCH_VIEWS
@@ -40,7 +41,7 @@ def lookup(what: str, table: Mapping[str, Callable]) -> Callable[[str], Callable
     return find
 
 
-VIEWS = PHOTO_VIEWS | PATCH_VIEWS | SOUND_VIEWS | DOCUMENT_VIEWS | HISTORY_VIEWS | GRAPH_VIEWS | TEXT_VIEWS
+VIEWS = PHOTO_VIEWS | PATCH_VIEWS | CLIP_VIEWS | SOUND_VIEWS | DOCUMENT_VIEWS | HISTORY_VIEWS | GRAPH_VIEWS | TEXT_VIEWS
 CHOICES = {  # part -> how a name on the command line chooses it
     "method": lookup("method", METHODS),
     "encoder": encoder_factory,
@@ -55,6 +56,7 @@ READS = {  # what only the data knows
     "catalogue": "histories",
     "rows": "nodes or words",
 }
+SHOWN = {"image": "size", "frames": "frames"}  # of an encoder, what views say
 CALLS = {"data", "test", "views", "test_view", "encoder", "method", "optimizer", "schedule"}
 
 
@@ -131,9 +133,15 @@ class Run:
             size = settings["views.size"]
             settings = {"test_view.size": size, **settings}
             if isinstance(size, int) and "max_side" in calls.knobs(self.data):
-                settings = {"data.max_side": 2 * size, **settings}
-                settings = {"test.max_side": 2 * size, **settings} if self.test else settings
-        for name in ("grid", "overlap"):  # the same patches are learned from and measured
+                side = round(size * self._room())
+                settings = {"data.max_side": side, **settings}
+                settings = {"test.max_side": side, **settings} if self.test else settings
+        for name in (
+            "grid",
+            "overlap",
+            "frames",
+            "stride",
+        ):  # the same are learned from and measured
             if f"views.{name}" in settings and calls.accepts(settings.get("test_view", self.test_view), name):
                 settings = {f"test_view.{name}": settings[f"views.{name}"], **settings}
         if self.watch and "epochs" in settings and "watch" not in settings:  # as many checks in a run of another length
@@ -165,6 +173,11 @@ class Run:
             run = run.with_part(part, value)
         return run
 
+    def _room(self) -> float:
+        """The shorter side that is read over that of a view: what crops have to choose from."""
+        read, seen = calls.knobs(self.data).get("max_side"), calls.knobs(self.views).get("size")
+        return read / seen if read and seen else 2.0
+
     def with_part(self, part: str, value: Any) -> Run:
         changes: dict[str, Any] = {part: value}
         return replace(self, **changes)
@@ -174,6 +187,10 @@ class Run:
         `items` of the method. Raises UserError where the encoder reads something else than the data holds.
         """
         run = self
+        for known, of in SHOWN.items():  # clips and photos as large as the views make them
+            made = calls.knobs(run.views)
+            if of in made and calls.accepts(run.encoder, known) and known not in calls.given(run.encoder):
+                run = replace(run, encoder=partial(run.encoder, **{known: made[of]}))
         for known in READS:
             if calls.accepts(run.encoder, known):
                 if not hasattr(source, known):
@@ -208,6 +225,6 @@ class Run:
 
 
 def _shared(now: Callable | None, chosen: Callable, part: str) -> dict[str, Any]:
-    """Settings that survive a change of part: an image size belongs to the data, not to the views that use it."""
-    keep = {"views": ("size",), "optimizer": ("lr",)}.get(part, ())
+    """Settings that survive a change of part: the size of images belongs to the data, not to the views that use it."""
+    keep = {"views": ("size", "frames", "stride"), "encoder": ("size", "patch"), "optimizer": ("lr",)}.get(part, ())
     return {k: v for k, v in calls.knobs(now).items() if k in keep and calls.accepts(chosen, k)} if now else {}

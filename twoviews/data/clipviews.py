@@ -55,17 +55,21 @@ class two_clips(Clips):
     """`clips` clips of each video, each cropped and coloured in its own way: SimCLR, MoCo (rho of Feichtenhofer et al.
     2021, arXiv:2104.14558).
 
-    speed: a clip is up to so many times faster or slower.  near: clips that lie near each other are drawn more often.
+    speed: a clip is up to so many times faster or slower.  gap: how far apart clips may begin, as a share of the video.
     """
 
     clips: int = 2
-    near: bool = False
+    gap: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self.frames, self.stride, self.clips, self.speed, self.gap)
 
     def windows(self) -> list[Window]:
         return [(self.size, self.scale)] * self.clips
 
     def moments(self, total: int, rng: np.random.Generator | None) -> np.ndarray:
-        found = sample(total, self.frames, self.stride, self.clips, rng, speed=self.speed, near=self.near)
+        found = sample(total, self.frames, self.stride, self.clips, rng, speed=self.speed, gap=self.gap)
         return found.ravel()
 
 

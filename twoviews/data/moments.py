@@ -5,7 +5,8 @@
 
 With random numbers a clip begins anywhere, or a frame is any of its part (TSN: Wang et al. 2016, arXiv:1608.00859). A
 video that is too short shows its last frame until the clip is full. Several clips of one video: Feichtenhofer et al.
-2021, arXiv:2104.14558; nearer ones more often: Qian et al. 2021 (CVRL), arXiv:2008.03800.
+2021, arXiv:2104.14558. Two that each begin anywhere lie the less often apart the further it is, linearly, which is what
+Qian et al. 2021 (CVRL), arXiv:2008.03800, draw; `gap` says at which share of the video it falls to 0.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ def sample(
     rng: np.random.Generator | None = None,
     *,
     speed: float = 1.0,
-    near: bool = False,
+    gap: float = 1.0,
 ) -> np.ndarray:
     """(clips, frames) int64, places from 0 to total - 1 of the frames of each clip, in order.
 
     stride: frames from one to the next, or "uniform": the whole video, whatever its length.
     rng:    None: nothing random; one clip is the middle, several lie evenly from the first to the last.
     speed:  the stride is multiplied by a number between 1 / speed and speed, drawn for each clip.
-    near:   clips lie the less often apart the further it is (linearly), as CVRL's positives do.
+    gap:    clips begin at most this share of the places apart at which one can begin, from 0 to 1.
     Raises UserError where there is no frame, or a number is not possible.
     """
-    check(frames, stride, clips, speed)
+    check(frames, stride, clips, speed, gap)
     if total < 1:
         raise UserError(f"a video of {total} frames has none to show")
     if stride == UNIFORM:
@@ -53,26 +54,13 @@ def sample(
     room = np.maximum(total - 1 - offsets[:, -1], 0)  # last place that a clip can begin at
     if rng is None:
         begin = room // 2 if clips == 1 else room * np.arange(clips) // (clips - 1)
-    elif near and clips > 1:
-        begin = _near(room, rng)
     else:
-        begin = rng.integers(0, room + 1)
+        reach = np.floor(gap * room).astype(np.int64)
+        begin = rng.integers(0, (room - reach).min() + 1) + rng.integers(0, reach + 1)
     return np.minimum(begin[:, None] + offsets, total - 1)
 
 
-def _near(room: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Where clips begin: the first anywhere, each further one at a distance whose chance falls linearly to 0."""
-    reach = int(room.min())
-    first = int(rng.integers(0, reach + 1))
-    apart = np.floor((1 - np.sqrt(rng.random(len(room) - 1))) * (reach + 1)).astype(np.int64)
-    side = np.where(rng.random(len(apart)) < 0.5, -1, 1)
-    other = first + side * apart
-    outside = (other < 0) | (other > reach)
-    other = np.where(outside, first - side * apart, other)  # to where there is room
-    return np.concatenate([[first], np.clip(other, 0, reach)])
-
-
-def check(frames: int, stride: int | str, clips: int, speed: float) -> None:
+def check(frames: int, stride: int | str, clips: int, speed: float, gap: float = 1.0) -> None:
     """Raises UserError on what `sample` cannot do."""
     for name, given in (("frames", frames), ("clips", clips)):
         if not isinstance(given, int) or given < 1:
@@ -81,3 +69,5 @@ def check(frames: int, stride: int | str, clips: int, speed: float) -> None:
         raise UserError(f"stride must be 1 or more frames, or '{UNIFORM}' for the whole video, got {stride!r}")
     if not 1 <= speed <= 4:
         raise UserError(f"speed must be 1 (off) to 4 times as fast, got {speed!r}")
+    if not 0 <= gap <= 1:
+        raise UserError(f"gap must be 0 (clips begin together) to 1 (anywhere), got {gap!r}")

@@ -7,7 +7,7 @@ anywhere, so any frame at any place is independent of the label; played backward
     direction  8 classes, in steps of 45 degrees, 1 to 3 pixels a frame
     speed      3 classes, 1, 2 or 3 pixels a frame, in any direction
     turn       2 classes: there and back again, to the right or to the left first
-    first      2 classes: of two digits the smaller or the larger one moves first
+    first      2 classes: of two digits the one that moves across or the one that moves up or down goes first
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TASKS = {
     "direction": ["east", "north-east", "north", "north-west", "west", "south-west", "south", "south-east"],
     "speed": ["1 pixel", "2 pixels", "3 pixels"],
     "turn": ["right first", "left first"],
-    "first": ["smaller first", "larger first"],
+    "first": ["across first", "up or down first"],
 }
 SPLITS = {"train": 0, "test": 1}
 
@@ -56,7 +56,7 @@ def moving_digits(
 
 def clip(seed: int, index: int, split: str, task: str, frames: int = 8) -> tuple[np.ndarray, int]:
     """(frames, 32, 32) float32 in [0, 1], and its label."""
-    glyphs, numbers = _glyphs(split)
+    glyphs = _glyphs(split)
     rng = np.random.default_rng([seed, index, SPLITS[split]])
     label = int(rng.integers(len(TASKS[task])))
     still = np.kron(rng.uniform(0, CLUTTER, (SIDE // BLOCK, SIDE // BLOCK)), np.ones((BLOCK, BLOCK)))
@@ -64,11 +64,11 @@ def clip(seed: int, index: int, split: str, task: str, frames: int = 8) -> tuple
     time = np.arange(frames)
     half = frames // 2
     if task == "first":
-        one, other = _two(numbers, rng, label)
-        way = np.array(COMPASS[rng.integers(8)])
+        across, along = rng.choice((-1, 1), 2)
+        ways = np.array([(0, across), (along, 0)])
         early, late = np.minimum(time, half - 1), np.maximum(time - half, 0)
-        for digit, steps in ((one, early), (other, late)):
-            _draw(out, glyphs[digit], rng.integers(0, SIDE, 2), steps[:, None] * way)
+        for way, steps in ((ways[label], early), (ways[1 - label], late)):
+            _draw(out, glyphs[rng.integers(len(glyphs))], rng.integers(0, SIDE, 2), steps[:, None] * way)
     else:
         pace, way = int(rng.integers(1, 4)), np.array(COMPASS[rng.integers(8)])
         steps = time
@@ -91,22 +91,12 @@ def _draw(frames: np.ndarray, glyph: np.ndarray, start: np.ndarray, moved: np.nd
     frames[place] = np.maximum(frames[place], glyph)
 
 
-def _two(numbers: np.ndarray, rng: np.random.Generator, label: int) -> tuple[int, int]:
-    """The digit that moves first and the other one, of different numbers: the smaller first where the label is 0."""
-    one = int(rng.integers(len(numbers)))
-    others = np.flatnonzero(numbers != numbers[one])
-    other = int(others[rng.integers(len(others))])
-    low, high = (one, other) if numbers[one] < numbers[other] else (other, one)
-    return (low, high) if label == 0 else (high, low)
-
-
 @lru_cache(2)
-def _glyphs(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 16, 16) float32 in [0, 1] and their numbers (n,): every fifth digit is kept for the test."""
+def _glyphs(split: str) -> np.ndarray:
+    """(n, 16, 16) float32 in [0, 1]: every fifth digit is kept for the test."""
     from sklearn.datasets import load_digits
 
     found = load_digits()
     held = np.arange(len(found.target)) % 5 == 0
     mine = held if split == "test" else ~held
-    large = (found.images[mine] / 16).astype(np.float32).repeat(2, 1).repeat(2, 2)
-    return large, found.target[mine]
+    return (found.images[mine] / 16).astype(np.float32).repeat(2, 1).repeat(2, 2)

@@ -1,113 +1,28 @@
-"""A video's header, the exact list of its frames, and any of them, decoded.
+"""Any frames of a video, decoded: in any order, upright, at a size.
 
-    index = index_of(file)                       every packet read once, none decoded: n frames and when each is shown
+    index = index_of(file)                       n frames and when each is shown (videoindex.py)
     frames_at(file, index, [0, 7, 299], 128)     uint8 (3, h, w, 3), the shorter side 128 pixels
 
-PyAV decodes (MP4, Matroska, WebM, AVI ...), or torchcodec where it is asked for. What containers declare of their number
-of frames is not believed. Every call opens the file anew and shares nothing, so threads and forked workers may read at
-once. Frames are upright: a rotation that a phone has noted is carried out.
+PyAV decodes, or torchcodec where it is asked for. A rotation that a phone has noted is carried out.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO, Any, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
-from ..errors import BrokenItem, UserError, unknown
+from ..errors import UserError, unknown
+from .videoindex import File, Header, VideoError, VideoIndex, header, index_of, opened
 
-File = bytes | IO[bytes]  # a path, or a file
+__all__ = ["Header", "VideoError", "VideoIndex", "frames_at", "header", "index_of"]
 READERS = ("pyav", "torchcodec")
 READER = "TWOVIEWS_VIDEO_READER"  # the environment's choice
-NONE = "no video in it"
-FAILURES = (av.FFmpegError, OSError, ValueError, IndexError, EOFError, RuntimeError, UnicodeDecodeError)
-
-
-class VideoError(BrokenItem):
-    """A video that cannot be read as asked, with the reason."""
-
-
-class Header(NamedTuple):
-    """seconds: None where it does not say; width, height: pixels as stored; rate: frames a second, 0 where it does not
-    say; streams: of video."""
-
-    seconds: float | None
-    width: int
-    height: int
-    rate: float
-    streams: int
-
-
-@dataclass(frozen=True)
-class VideoIndex:
-    """When each frame is shown.
-
-    pts:  (n,) int64, ascending, in units of the stream.  keys: (k,) int64, those that decoding can begin at.
-    base: seconds of a unit.  rate: frames a second, on average.
-    """
-
-    pts: np.ndarray
-    keys: np.ndarray
-    base: float
-    rate: float
-
-    def __len__(self) -> int:
-        return len(self.pts)
-
-    @property
-    def seconds(self) -> np.ndarray:
-        """(n,) float64: when each frame appears, from the first one on."""
-        return (self.pts - self.pts[0]) * self.base
-
-    @property
-    def length(self) -> float:
-        """Seconds until the last frame goes."""
-        return float((self.pts[-1] - self.pts[0]) * self.base + 1 / self.rate)
-
-
-def header(file: File) -> Header:
-    """What a video says of itself, nothing decoded. Raises VideoError."""
-    with opened(file) as (container, stream):
-        seconds = None
-        if stream.duration is not None and stream.time_base is not None:
-            seconds = float(stream.duration * stream.time_base)
-        elif container.duration is not None:
-            seconds = container.duration / av.time_base
-        width, height = stream.codec_context.width, stream.codec_context.height
-        if not width or not height:
-            raise VideoError(NONE)
-        rate = float(stream.average_rate or stream.guessed_rate or 0)
-        return Header(seconds if seconds and seconds > 0 else None, width, height, rate, len(container.streams.video))
-
-
-def index_of(file: File) -> VideoIndex:
-    """The list of a video's frames. Raises VideoError where there is none, or packets cannot be read."""
-    with opened(file) as (container, stream):
-        pts: list[int] = []
-        keys, told = [], True
-        base = float(stream.time_base or 0)
-        for packet in container.demux(stream):
-            if packet.size == 0 or packet.is_discard:
-                continue
-            if packet.is_corrupt:
-                raise VideoError(f"damaged: its packet {len(pts) + 1:,} is")
-            told = told and packet.pts is not None
-            pts.append(packet.pts if told else 0)
-            if packet.is_keyframe and told:
-                keys.append(packet.pts)
-        declared = float(stream.average_rate or stream.guessed_rate or 25)
-    if not pts:
-        raise VideoError("it has no frames")
-    if not told:
-        pts, keys = _decoded(file)
-    places, starts = np.unique(np.array(pts, np.int64)), np.unique(np.array(keys or pts[:1], np.int64))
-    shown = float(places[-1] - places[0]) * base
-    return VideoIndex(places, starts, base, (len(places) - 1) / shown if shown > 0 else declared)
+NEAR = 8  # frames that are decoded rather than skipped by a seek
 
 
 def frames_at(
@@ -124,7 +39,9 @@ def frames_at(
         raise unknown("video reader", reader, READERS)
     places = np.asarray(places, np.int64)
     wanted, where = np.unique(places, return_inverse=True)
-    if len(wanted) and not 0 <= wanted[0] <= wanted[-1] < len(index):
+    if not len(wanted):
+        raise UserError("no frames are asked for; give places from 0 on")
+    if not 0 <= wanted[0] <= wanted[-1] < len(index):
         raise UserError(f"frames {wanted[0]} to {wanted[-1]} of a video that has {len(index):,}")
     found = _by_torchcodec(file, index, wanted, max_side) if reader == "torchcodec" else None
     if found is None:
@@ -132,60 +49,60 @@ def frames_at(
     return found if len(wanted) == len(places) and (where[:-1] < where[1:]).all() else found[where]
 
 
-@contextmanager
-def opened(file: File) -> Iterator[tuple[Any, Any]]:
-    """The container and its best video stream; closed at the end, whatever happens. Raises VideoError."""
-    if not isinstance(file, bytes):
-        file.seek(0)
-    container = None
-    try:
-        container = av.open(os.fsdecode(file) if isinstance(file, bytes) else file, metadata_errors="replace")
-        stream = container.streams.best("video")
-        if stream is None or stream.codec_context is None:
-            raise VideoError(NONE)
-        yield container, stream
-    except FAILURES as error:
-        raise VideoError(_reason(error)) from None
-    finally:
-        if container is not None:
-            container.close()  # else its memory stays until Python collects it
-
-
 def _by_pyav(file: File, index: VideoIndex, wanted: np.ndarray, max_side: int | None) -> np.ndarray:
-    """Decode from the last key frame before each wanted frame, or on from where decoding stands if that is nearer."""
-    left = dict(zip(index.pts[wanted].tolist(), range(len(wanted)), strict=True))
+    """By seeking; of files whose key frames cannot be sought or begun at, from one earlier or from the beginning."""
+    for back in (len(index.keys),) if index.counted else (0, 1, len(index.keys)):
+        found = _sought(file, index, wanted, max_side, back)
+        if found is not None:
+            return found
+    raise VideoError(_short(file, index))
+
+
+def _sought(file: File, index: VideoIndex, wanted: np.ndarray, max_side: int | None, back: int) -> np.ndarray | None:
+    """Decode from some key frame before each wanted frame, or on from where decoding stands; None where one fails.
+
+    back: 0: from the last key frame before it, 1: from the one before that, and so on.
+    """
+    times = index.pts[wanted]
+    starts = index.keys[np.maximum(np.searchsorted(index.keys, times, side="right") - 1 - back, 0)]
+    places = np.searchsorted(index.pts, starts)
     out: np.ndarray | None = None
-    before = index.keys[np.searchsorted(index.keys, index.pts[wanted], side="right") - 1]
     with opened(file) as (container, stream):
-        stream.thread_type = "SLICE"  # frames in parallel cost a delay at each seek
-        frames, at = None, -(2**63)
-        for pts, key in zip(index.pts[wanted].tolist(), before.tolist(), strict=True):
-            if pts not in left:
-                continue
-            if frames is None or key > at:
-                if key > int(index.keys[0]):  # of some files the first packets cannot be sought
-                    container.seek(key, stream=stream)
-                elif frames is not None:
-                    container.seek(int(index.pts[0]), stream=stream)
-                frames, at = container.decode(stream), key
-            for frame in frames:
-                if frame.pts is None or frame.pts not in left:
-                    if frame.pts is not None and frame.pts > pts:
-                        break
-                    continue
-                if frame.is_corrupt:
-                    raise VideoError(_short(file, index))
-                x, at = _pixels(frame, max_side), frame.pts
-                out = np.empty((len(wanted), *x.shape), np.uint8) if out is None else out
-                if x.shape != out.shape[1:]:
-                    raise VideoError(f"its frames change their size, from {out.shape[1:3]} to {x.shape[:2]}")
-                out[left.pop(frame.pts)] = x
-                if frame.pts >= pts:
-                    break
-            if pts in left:
-                raise VideoError(_short(file, index))
-    assert out is not None
+        stream.thread_type, stream.thread_count = "SLICE", 1  # frames in parallel cost a delay at each seek
+        frames, at, shaper = _timed(container.decode(stream), index), 0, VideoReformatter()
+        for row, (pts, start, place) in enumerate(zip(times.tolist(), starts.tolist(), places.tolist(), strict=True)):
+            if place > at + NEAR and start > int(index.keys[0]):  # of some files the first packets cannot be sought
+                container.seek(start, stream=stream)
+                frames = _timed(container.decode(stream), index)
+            frame = _next(frames, pts)
+            if frame is None:
+                return None
+            x, at = _pixels(frame, max_side, shaper), int(wanted[row])
+            out = np.empty((len(wanted), *x.shape), np.uint8) if out is None else out
+            if x.shape != out.shape[1:]:
+                raise VideoError(f"its frames change their size, from {out.shape[1:3]} to {x.shape[:2]}")
+            out[row] = x
     return out
+
+
+def _timed(frames: Iterator[Any], index: VideoIndex) -> Iterator[tuple[int | None, Any]]:
+    """Decoded frames with their times."""
+    if not index.counted:
+        return ((frame.pts, frame) for frame in frames)
+    return zip(index.pts.tolist(), frames, strict=False)
+
+
+def _next(frames: Iterator[tuple[int | None, Any]], pts: int) -> Any:
+    """The frame of a time; None where it is missing, or something before it that it may rest on is damaged."""
+    try:
+        for time, frame in frames:
+            if frame.is_corrupt:
+                return None
+            if time is not None and time >= pts:
+                return frame if time == pts else None
+    except av.FFmpegError:
+        pass
+    return None
 
 
 def _by_torchcodec(file: File, index: VideoIndex, wanted: np.ndarray, max_side: int | None) -> np.ndarray | None:
@@ -209,7 +126,8 @@ def _by_torchcodec(file: File, index: VideoIndex, wanted: np.ndarray, max_side: 
     size = _size(x.shape[2], x.shape[1], max_side)
     if size == (x.shape[2], x.shape[1]):
         return x
-    return np.stack([_reduced(av.VideoFrame.from_ndarray(one, format="rgb24"), size) for one in x])
+    shaper = VideoReformatter()
+    return np.stack([_reduced(av.VideoFrame.from_ndarray(one, format="rgb24"), size, shaper) for one in x])
 
 
 def _unloaded(error: BaseException) -> UserError:
@@ -217,15 +135,19 @@ def _unloaded(error: BaseException) -> UserError:
     return UserError(f"the video reader 'torchcodec' does not load ({why}); leave {READER} out to use PyAV")
 
 
-def _pixels(frame: Any, max_side: int | None) -> np.ndarray:
+def _pixels(frame: Any, max_side: int | None, shaper: Any) -> np.ndarray:
     """(h, w, 3) uint8, upright."""
     turns = round(frame.rotation / 90) % 4
-    x = _reduced(frame, _size(frame.width, frame.height, max_side))
+    x = _reduced(frame, _size(frame.width, frame.height, max_side), shaper)
     return np.rot90(x, turns) if turns else x
 
 
-def _reduced(frame: Any, size: tuple[int, int]) -> np.ndarray:
-    return frame.reformat(*size, format="rgb24", interpolation="AREA").to_ndarray()
+def _reduced(frame: Any, size: tuple[int, int], shaper: Any) -> np.ndarray:
+    """(h, w, 3) uint8: the mean over what a pixel covers. shaper: of many frames, for its tables are made once."""
+    how = (
+        "BILINEAR" if size == (frame.width, frame.height) else "AREA"
+    )  # as FFmpeg does where only colours are converted
+    return shaper.reformat(frame, *size, format="rgb24", interpolation=how).to_ndarray()
 
 
 def _size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
@@ -233,21 +155,6 @@ def _size(width: int, height: int, max_side: int | None) -> tuple[int, int]:
     if max_side is None or short <= max_side:
         return width, height
     return max(1, round(width * max_side / short)), max(1, round(height * max_side / short))
-
-
-def _decoded(file: File) -> tuple[list[int], list[int]]:
-    """The times of frames and key frames of a file whose packets do not tell them."""
-    pts, keys = [], []
-    with opened(file) as (container, stream):
-        for frame in container.decode(stream):
-            if frame.pts is None:
-                raise VideoError("it does not say when its frames are shown")
-            pts.append(frame.pts)
-            if frame.key_frame:
-                keys.append(frame.pts)
-    if not pts:
-        raise VideoError("it has no frames")
-    return pts, keys
 
 
 def _short(file: File, index: VideoIndex) -> str:
@@ -262,10 +169,3 @@ def _short(file: File, index: VideoIndex) -> str:
     except VideoError:
         pass
     return f"damaged or cut short: {good:,} of {len(index):,} frames can be read"
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, VideoError):
-        return str(error)
-    words = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"cannot be read as a video ({' '.join(words.lower().split())[:200]})"

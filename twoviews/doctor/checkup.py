@@ -47,16 +47,19 @@ def checkup(
     seed: int = 0,
     device: torch.device | str = "cpu",
     workers: int = 0,
+    at_once: int = 256,
 ) -> dict[str, Any]:
     """What checkup.json holds: numbers by name, the spectra under "h" and "z".
 
     views: makes the training views, test_view the one that is embedded. Nothing about `method` changes.
+    at_once: items that are embedded at a time.
     batch_size: rows of a micro-batch, of which BatchNorm takes its statistics in `groups` (of a process, say).
     An experiment that cannot be made (no projection, no comparison, too few items) is left out.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(test))[:ITEMS])
     project = None if type(method).project is Method.project else method.project
-    seen = features(model(method.encoder, project), test.subset(chosen), test_view, device=device, workers=workers)
+    how: dict[str, Any] = {"batch_size": at_once, "device": device, "workers": workers}
+    seen = features(model(method.encoder, project), test.subset(chosen), test_view, **how)
     out: dict[str, Any] = {"items": len(seen), **spectra(seen)}
     gpus = [torch.device(device)] if torch.device(device).type == "cuda" else []
     size = max(1, batch_size // groups)  # of a group, which is kept: in smaller ones BatchNorm tells more

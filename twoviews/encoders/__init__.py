@@ -12,15 +12,21 @@ from functools import partial
 from torch import nn
 
 from ..errors import unknown
+from .frames import frame_net
 from .mel import mel
+from .mvit import mvit
 from .patches import patch_net
 from .relational import Relational
 from .resnet import resnet18, resnet34, resnet50, resnet101
 from .sentences import sentence_net
 from .sequence import bert, causal
 from .small import small
+from .spacetime import space_only, timesformer, vivit2, vivit3, vivit4
+from .swin3d import swin3d
 from .table import table
 from .timm import timm_encoder
+from .vit import vit, vivit1
+from .vtn import vtn
 from .wave import wave
 
 PHOTO_ENCODERS: dict[str, Callable[..., nn.Module]] = {
@@ -29,6 +35,19 @@ PHOTO_ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "resnet50": resnet50,
     "resnet101": resnet101,
     "small": small,
+    "vit": vit,
+}
+CLIP_ENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "vivit1": vivit1,
+    "vivit2": vivit2,
+    "vivit3": vivit3,
+    "vivit4": vivit4,
+    "timesformer": timesformer,
+    "space_only": space_only,
+    "vtn": vtn,
+    "mvit": mvit,
+    "swin3d": swin3d,
+    "frame_net": frame_net,
 }
 PATCH_ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "patch_net": patch_net,
@@ -48,7 +67,15 @@ GRAPH_ENCODERS: dict[str, Callable[..., nn.Module]] = {
     "table": table,
     "relational": Relational,
 }
-ENCODERS = PHOTO_ENCODERS | PATCH_ENCODERS | SOUND_ENCODERS | DOCUMENT_ENCODERS | HISTORY_ENCODERS | GRAPH_ENCODERS
+ENCODERS = (
+    PHOTO_ENCODERS
+    | CLIP_ENCODERS
+    | PATCH_ENCODERS
+    | SOUND_ENCODERS
+    | DOCUMENT_ENCODERS
+    | HISTORY_ENCODERS
+    | GRAPH_ENCODERS
+)
 
 
 def encoder_factory(name: str) -> Callable[..., nn.Module]:

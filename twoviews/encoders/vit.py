@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import unknown
-from .blocks import Block, Tubelets, built, clip, depths, learned, resized, sines, sized, small_weights
+from .blocks import Block, Tubelets, built, clip, depths, first_weights, learned, resized, sines, sized, through
 from .convert import with_weights
 
 POOLS = ("cls", "mean")
@@ -62,7 +62,7 @@ class ViT(nn.Module):
             self.register_buffer("pos", sines(rows, dim)[None] if positions == "sine" else None, persistent=False)
         self.blocks = nn.ModuleList(Block(dim, heads, mlp, eps, gelu, rate) for rate in depths(drop_path, depth))
         self.norm = nn.LayerNorm(dim, eps)
-        self.apply(small_weights)
+        self.apply(first_weights)
 
     def patches(self, x: Tensor) -> Tensor:
         """(B, C, [F,] H, W) -> (B, N, P): the pixels of each token, frame by frame and row by row."""
@@ -72,9 +72,14 @@ class ViT(nn.Module):
         """(T, h, w): the tokens of x along time, height and width."""
         return self.patch.grid(clip(x))
 
-    def encode(self, patches: Tensor, grid: tuple[int, int, int], keep: Tensor | None = None) -> Tensor:
-        """(B, N, P) -> (B, prefix + N, D): what all blocks make of the patches, of those at `keep` (B, K) alone."""
-        pos = self.places(grid)  # (1, N, D) or None
+    def encode(
+        self, patches: Tensor, grid: tuple[int, int, int], keep: Tensor | None = None, only: int | None = None
+    ) -> Tensor:
+        """(B, N, P) -> (B, prefix + N, D): what all blocks make of the patches, of those at `keep` (B, K) alone.
+
+        only: how many of the first rows are asked for.
+        """
+        pos = self.positions_at(grid)  # (1, N, D) or None
         if keep is not None:
             patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[2]))
             pos = None if pos is None else pos[0][keep]
@@ -83,11 +88,9 @@ class ViT(nn.Module):
         if self.cls is not None:
             first = self.cls if self.pos is None else self.cls + self.pos[:, :1]
             x = torch.cat([first.expand(len(x), -1, -1).to(x.dtype), x], 1)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+        return self.norm(through(self.blocks, x, only))
 
-    def places(self, grid: tuple[int, int, int]) -> Tensor | None:
+    def positions_at(self, grid: tuple[int, int, int]) -> Tensor | None:
         """(1, N, D): the positions of a grid's tokens, resized where it was built for another one."""
         if self.pos is None:
             return None
@@ -105,7 +108,7 @@ class ViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, [F,] H, W) -> (B, D): the class token, or the mean of all."""
-        x = self.encode(self.patches(x), self.grid(x))
+        x = self.encode(self.patches(x), self.grid(x), only=self.prefix or None)
         return x[:, 0] if self.prefix else x.mean(1)
 
 

@@ -10,6 +10,7 @@ from .directclr import DirectCLR
 from .gtn import GTN
 from .instdisc import InstDisc
 from .line import LINE
+from .mae import MAE
 from .metapath2vec import metapath2vec
 from .moco import MoCo, end_to_end, moco_v1
 from .node2vec import node2vec
@@ -43,4 +44,7 @@ TABLES: dict[str, Callable[..., Method]] = {  # a vector for each node or word
 AHEAD: dict[str, Callable[..., Method]] = {  # a thing in parts that follow each other
     "cpc": CPC,
 }
-METHODS = PAIRS | BLANKS | AHEAD | TABLES | {"gtn": GTN}
+HIDDEN: dict[str, Callable[..., Method]] = {  # parts of a picture or clip, to be drawn again
+    "mae": MAE,
+}
+METHODS = PAIRS | BLANKS | AHEAD | HIDDEN | TABLES | {"gtn": GTN}

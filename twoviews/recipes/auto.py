@@ -9,21 +9,28 @@ from ..data.graphs import is_graph
 from ..data.logs import is_log
 from ..data.sounds import is_sound
 from ..data.text import is_text
+from ..data.videos import is_video
 from ..errors import UserError
 from ..run import Run
 from .graphs import deepwalk, metapath2vec, of_one_type
 from .histories import bert4rec
+from .masked import photo_mae
 from .photos import auto as photos
 from .predicted import cpc_photos
 from .predicted_text import cpc_text
 from .sounds import cpc_sounds
 from .text import word2vec
+from .videos import video_cpc, video_mae
 
 
 def auto(data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None) -> Run:
-    """SimCLR for photos, CPC for sound, BERT4Rec for a log, metapath2vec or DeepWalk for a graph, word2vec for text."""
+    """SimCLR for photos, CPC for sound and videos (VideoMAE with a GPU), BERT4Rec for a log, metapath2vec or DeepWalk
+    for a graph, word2vec for text."""
     if is_sound(data):
         return cpc_sounds(data, device=device, labels=labels, read=read)
+    if is_video(data):
+        learn = video_mae if device.startswith("cuda") else video_cpc
+        return learn(data, device=device, labels=labels, read=read)
     if is_graph(data):
         recipe = deepwalk if of_one_type(data, labels, read) else metapath2vec
         return recipe(data, labels=labels, read=read)
@@ -39,13 +46,24 @@ def auto(data: Any, *, device: str = "cpu", labels: str | None = None, read: Map
 
 
 def cpc(data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None) -> Run:
-    """CPC on recordings, on the sentences of documents, or on photos cut into patches."""
+    """CPC on recordings, on the frames of videos, on the sentences of documents, or on photos cut into patches."""
     if is_sound(data):
         return cpc_sounds(data, device=device, labels=labels, read=read)
+    if is_video(data):
+        return video_cpc(data, device=device, labels=labels, read=read)
     if is_text(data):
         if labels is not None:
             raise UserError("documents have the folders they lie in as labels; leave --labels out")
         return cpc_text(data, device=device, read=read)
     if is_graph(data) or is_log(data):
-        raise UserError(f"cpc learns from recordings, photos and texts, and '{data}' is none; leave --recipe out")
+        raise UserError(f"cpc learns from recordings, videos, photos, texts, and '{data}' is none; leave --recipe out")
     return cpc_photos(data, device=device, labels=labels)
+
+
+def mae(data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None) -> Run:
+    """Masked autoencoding: of photos three quarters are hidden (MAE), of videos nine tenths (VideoMAE)."""
+    if is_video(data):
+        return video_mae(data, device=device, labels=labels, read=read)
+    if is_sound(data) or is_graph(data) or is_text(data) or is_log(data):
+        raise UserError(f"mae learns from photos and videos, and '{data}' is neither; leave --recipe out")
+    return photo_mae(data, device=device, labels=labels)

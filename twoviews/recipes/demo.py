@@ -9,6 +9,7 @@ while the neighbours stay at chance: every picture is told apart by its colours.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from ..data.digits import digits
@@ -17,6 +18,7 @@ from ..encoders.small import small
 from ..methods import SimCLR
 from ..optim import cosine, sgd
 from ..run import Run
+from .videos import demo_video
 
 
 def demo() -> Run:
@@ -35,3 +37,6 @@ def demo() -> Run:
         epochs=50,
         batch_size=256,
     )
+
+
+DEMOS: dict[str, Callable[[], Run]] = {"photos": demo, "video": demo_video}

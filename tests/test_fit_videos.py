@@ -1,0 +1,162 @@
+"""Whole runs on videos from the front door: every encoder trains, what is left out is listed, a stop changes nothing."""
+
+import csv
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from madevideos import pattern, write_video
+
+from twoviews import embed, evaluate, train
+from twoviews.checkpoint import load_encoder
+from twoviews.data.videos import videos
+from twoviews.encoders import CLIP_ENCODERS
+from twoviews.errors import UserError
+from twoviews.fit_videos import held_out
+from twoviews.recipes.videos import video_cpc
+
+TINY = {"epochs": 1, "views.size": 32, "views.frames": 4, "views.stride": 1, "batch_size": 8, "memory": True}
+NET = {"encoder.stem": 4, "encoder.width": 16, "encoder.dim": 16}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """24 videos of two kinds of motion, one that is broken and one that is a text."""
+    root = tmp_path_factory.mktemp("clips")
+    for i in range(24):
+        kind = ("still", "moving")[i % 2]
+        (root / kind).mkdir(exist_ok=True)
+        clip = pattern(12, seed=i)
+        write_video(root / kind / f"{i}.mp4", clip if i % 2 else np.repeat(clip[:1], 12, 0))
+    whole = (root / "still" / "0.mp4").read_bytes()
+    (root / "still" / "cut.mp4").write_bytes(whole[: len(whole) // 2])
+    (root / "moving" / "notes.mp4").write_text("no video")
+    return root
+
+
+def test_broken_videos_are_listed_and_others_are_embedded_whole_or_in_windows(folder, tmp_path):
+    result = train(folder, out=tmp_path / "run", quiet=True, recipe="video_cpc", settings=TINY | NET)
+    with open(result.folder / "skipped.csv") as file:
+        assert {row["key"] for row in csv.DictReader(file)} == {"still/cut.mp4", "moving/notes.mp4"}
+    assert all("NaN" not in path.read_text() for path in result.folder.glob("*.json*"))
+    assert (result.folder / "index.html").exists()
+    rows = " ".join(json.loads((result.folder / "evaluation.json").read_text())["rows"])
+    assert "shuffled" in rows
+    assert "reversed" in rows
+    table = evaluate(result.folder, quiet=True)
+    assert table.to_json()["rows"] == result.table.to_json()["rows"]
+    whole = pq.read_table(embed(result.folder, folder, out=tmp_path / "whole.parquet", quiet=True))
+    assert len(whole) == 24
+    windows = embed(result.folder, folder, out=tmp_path / "w.parquet", windows=0.16, step=0.08, quiet=True)
+    found = pq.read_table(windows).to_pylist()
+    assert len(found) == 24 * 5
+    assert {(round(row["begin"], 2), round(row["end"], 2)) for row in found} >= {(0.0, 0.16), (0.08, 0.24)}
+
+
+@pytest.mark.parametrize("name", [*CLIP_ENCODERS])
+def test_every_encoder_trains_with_labels(name, tmp_path):
+    clips = np.random.default_rng(0).integers(0, 255, (24, 8, 32, 32), np.uint8)
+    settings = TINY | {"method": "supervised", "encoder": name, "views.frames": 8}
+    if name == "swin3d":
+        pytest.importorskip("torchvision")
+    elif name != "frame_net":
+        settings |= {"encoder.size": "test"}
+    result = train((clips, ["a", "b"] * 12), out=tmp_path / "run", quiet=True, recipe="video_mae", settings=settings)
+    assert result.table is not None
+    encoder = load_encoder(result.folder, torch.device("cpu"))
+    x = torch.randn(2, 3, 8, 32, 32)
+    assert encoder(x).shape == (2, encoder.dim)
+    assert encoder.tokens(x).shape[::2] == (2, encoder.dim)
+
+
+@pytest.mark.parametrize("recipe", ["video_mae", "video_simclr", "video_moco", "video_cpc"])
+def test_every_recipe_trains_without_labels(recipe, tmp_path):
+    clips = np.random.default_rng(0).integers(0, 255, (24, 8, 32, 32, 3), np.uint8)
+    more = NET if recipe == "video_cpc" else {"encoder.size": "test"}
+    more |= {"method.queue": 32} if recipe == "video_moco" else {}
+    more |= {"method.decoder_dim": 32, "method.decoder_depth": 1} if recipe == "video_mae" else {}
+    result = train(clips, out=tmp_path / "run", quiet=True, recipe=recipe, settings=TINY | more)
+    assert result.diagnosis is not None
+
+
+def test_a_stop_changes_nothing(folder, tmp_path, monkeypatch):
+    how = {"recipe": "video_cpc", "quiet": True, "settings": TINY | NET | {"epochs": 3}}
+    whole = train(folder, out=tmp_path / "whole", **how)
+
+    class Stop(Exception):
+        pass
+
+    from twoviews.data.loader import Loader
+
+    epochs = Loader.epoch
+
+    def broken(self, epoch, start=0):
+        if epoch == 2:
+            raise Stop
+        return epochs(self, epoch, start)
+
+    monkeypatch.setattr(Loader, "epoch", broken)
+    with pytest.raises(Stop):
+        train(folder, out=tmp_path / "part", **how)
+    monkeypatch.setattr(Loader, "epoch", epochs)
+    part = train(folder, out=tmp_path / "part", **how)
+    for (name, a), b in zip(whole.method.state_dict().items(), part.method.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_readers_in_processes_and_memory_give_the_same(folder, tmp_path):
+    runs = [
+        train(folder, out=tmp_path / str(i), recipe="video_cpc", quiet=True, settings=TINY | NET | how)
+        for i, how in enumerate(({"memory": True}, {"memory": False, "workers": 2}))
+    ]
+    one, other = (list(run.method.state_dict().values()) for run in runs)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_stretches_of_one_video_are_held_out_together(folder, tmp_path):
+    rows = [f"{kind}/{i}.mp4,{t / 25},{(t + 4) / 25},{kind}" for i in range(24) for t in (0, 4, 8) for kind in KINDS(i)]
+    (folder / "list.csv").write_text("file,start,end,label\n" + "\n".join(rows))
+    source = videos(folder / "list.csv")
+    assert len(source) == 72
+    run = video_cpc(str(folder / "list.csv"))
+    rest, held = held_out(run, source)
+    assert len(rest) + len(held) == 72
+    assert len(held) % 3 == 0
+    assert not set(rest.file) & set(held.file)
+
+
+def KINDS(i):
+    return [("still", "moving")[i % 2]]
+
+
+def test_what_does_not_fit_is_one_line(folder, tmp_path):
+    for settings, words in (
+        ({"views": "two_crops"}, "videos need views=one_clip"),
+        ({"encoder": "vivit1", "encoder.patch": 5}, "do not divide"),
+        ({"encoder": "vivit4", "encoder.size": "tiny"}, "even number of heads"),
+        ({"method": "simclr"}, "two views"),
+        ({"encoder": "wave"}, "reads sounds"),
+        ({"views.frames": 0}, "frames must be"),
+    ):
+        with pytest.raises(UserError, match=words):
+            train(folder, out=tmp_path / "run", recipe="video_cpc", quiet=True, settings=TINY | settings)
+    with pytest.raises(UserError, match="for runs on videos"):
+        photos = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
+        result = train(photos, out=tmp_path / "photos", quiet=True, settings={"epochs": 1})
+        embed(result, photos, out=tmp_path / "x.parquet", windows=1.0, quiet=True)
+
+
+def test_photos_train_by_mae_and_with_a_vit(tmp_path):
+    photos = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
+    small = {"epochs": 1, "batch_size": 8}
+    result = train(photos, out=tmp_path / "mae", recipe="mae", quiet=True, settings=small)
+    assert embed(result.folder, photos_file(tmp_path, photos), out=tmp_path / "x.npy", quiet=True).exists()
+    settings = small | {"encoder": "vit", "encoder.size": "test", "encoder.patch": 8}
+    assert train(photos, out=tmp_path / "simclr", quiet=True, settings=settings).table is not None
+
+
+def photos_file(folder, photos):
+    np.save(folder / "photos.npy", photos)
+    return folder / "photos.npy"

@@ -1,0 +1,2 @@
+def embed_videos(*a, **k):
+    return 0

@@ -1,0 +1,2 @@
+def write_video_report(folder, *a, **k):
+    return folder
