@@ -8,28 +8,28 @@
 
 Same weights (through `load_into`), same input, and the same numbers, or the script stops; vit-pytorch's models are
 other functions of equal dimensions, beside them only time counts. Both sides are timed in turn in one process, forward
-alone and forward with backward; medians. Peak memory is that of a process that does nothing else, less that of one
-which only builds the model; on a GPU the peak allocated. --only takes part of a name, --threads is of both sides.
+alone and forward with backward; medians. Memory is what the work adds at its peak, in a process of its own that holds
+the models (Linux; on a GPU what is allocated). --only takes part of a name, --threads is of both sides.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from twoviews.encoders import convert
 from twoviews.encoders.blocks import SIZES
-from twoviews.encoders.convert_mvit import TORCHVISION_MVIT
+from twoviews.encoders.convert import load_into
 from twoviews.encoders.mvit import mvit
 from twoviews.encoders.spacetime import space_only, timesformer, vivit2, vivit3, vivit4
 from twoviews.encoders.swin3d import swin3d
@@ -109,10 +109,10 @@ def timesformer_transformers(args: argparse.Namespace) -> Sides:
 
 def vit_pytorch(ours: Callable[..., nn.Module], variant: str) -> Callable[[argparse.Namespace], Sides]:
     def sides(args: argparse.Namespace) -> Sides:
-        from vit_pytorch.vivit import ViT
+        from vit_pytorch.vivit import ViViT
 
         dim, depth, heads = SIZES[args.size]
-        theirs = ViT(
+        theirs = ViViT(
             image_size=args.image,
             image_patch_size=16,
             frames=args.frames,
@@ -145,7 +145,7 @@ def mvit_torchvision(version: int) -> Callable[[argparse.Namespace], Sides]:
 def swin_torchvision(args: argparse.Namespace) -> Sides:
     from torchvision.models.video import swin3d_t
 
-    theirs = swin3d_t(stochastic_depth_prob=0.0)
+    theirs = swin3d_t()
     theirs.head = nn.Identity()
     return swin3d(), theirs, plain, True
 
@@ -179,11 +179,11 @@ def sides_of(name: str, args: argparse.Namespace) -> dict[str, Callable[[Tensor]
         for p in theirs.parameters():  # zeros of a fresh model would prove nothing
             p.add_(torch.randn_like(p), alpha=0.02)
     if same:
-        convert.load_into(ours, {key.removeprefix("model."): x for key, x in theirs.state_dict().items()})
+        load_into(ours, {key.removeprefix("model."): x for key, x in theirs.state_dict().items()})
     ours, theirs = ours.to(args.device).train(), theirs.to(args.device).train()
     for module in theirs.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
+        if isinstance(getattr(module, "p", None), float):  # dropout and stochastic depth
+            module.p = 0.0  # type: ignore[assignment]
 
     def run(model: nn.Module, read: Callable[[Any], Tensor]) -> Callable[[Tensor], Tensor]:
         def call(x: Tensor) -> Tensor:
@@ -223,11 +223,23 @@ def timed(work: Callable[[], None], device: str) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def peak(args: argparse.Namespace) -> float:
-    """MiB of this process, at its most."""
-    if args.device == "cuda":
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+def added(work: Callable[[], None], device: str) -> float:
+    """MiB that work adds at its peak to what this process holds."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        allocated = torch.cuda.memory_allocated()
+        work()
+        return (torch.cuda.max_memory_allocated() - allocated) / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = held("VmRSS")
+    work()
+    return held("VmHWM") - before
+
+
+def held(what: str) -> float:
+    """MiB of this process by one line of its status."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(lines[what].split()[0]) / 2**10
 
 
 def child(args: argparse.Namespace, *more: str) -> list[float]:
@@ -239,38 +251,31 @@ def child(args: argparse.Namespace, *more: str) -> list[float]:
 
 def side_by_side(args: argparse.Namespace) -> None:
     """The first table."""
-    print(
-        f"{args.size}, {args.frames} frames of {args.image} px, batch {args.batch}, torch {torch.__version__}, {args.device}\n"
-    )
+    print(f"{args.size}, {args.frames} frames of {args.image} px, batch {args.batch}, {args.device}\n")
     print("| encoder, against | work | clips/s ours | theirs | ratio | CPU s ours | theirs | MiB ours | theirs |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in PAIRS:
         if args.only.lower() not in name.lower():
             continue
         functions, x = sides_of(name, args), clips(name, args)
-        for what, work in WORKS.items():
+        more = [child(args, "--only", name, "--side", side) for side in functions]
+        for row, (what, work) in enumerate(WORKS.items()):
             for f in functions.values():
                 work(f, x)
-            times: dict[str, list[tuple[float, float]]] = {side: [] for side in functions}
-            for _ in range(args.repeats):
-                for side, f in functions.items():
-                    times[side].append(timed(lambda f=f: work(f, x), args.device))
-            wall, cpu = ([statistics.median(t[i] for t in times[side]) for side in functions] for i in (0, 1))
-            rss = [child(args, "--only", name, "--side", side, "--work", what)[0] for side in functions]
+            pairs = [[timed(partial(work, f, x), args.device) for f in functions.values()] for _ in range(args.repeats)]
+            wall, cpu = ([statistics.median(p[side][i] for p in pairs) for side in (0, 1)] for i in (0, 1))
             speed = [len(x) / t for t in wall]
             print(
                 f"| {name} | {what} | {speed[0]:.2f} | {speed[1]:.2f} | {wall[1] / wall[0]:.2f} | {cpu[0]:.2f} | "
-                f"{cpu[1]:.2f} | {rss[0]:,.0f} | {rss[1]:,.0f} |",
+                f"{cpu[1]:.2f} | {more[0][row]:,.0f} | {more[1][row]:,.0f} |",
                 flush=True,
             )
 
 
 def memory(args: argparse.Namespace) -> None:
-    """In a child: prints how many MiB one side's work adds to the built models."""
+    """In a child: prints how many MiB one side's forward and its step add to the built models."""
     f, x = sides_of(args.only, args)[args.side], clips(args.only, args)
-    before = peak(args)
-    WORKS[args.work](f, x)
-    print(peak(args) - before)
+    print(*(added(partial(work, f, x), args.device) for work in WORKS.values()))
 
 
 Cost = Callable[[int, int, int, int], float]  # frames, places, width, depth -> multiply-accumulates
@@ -313,14 +318,12 @@ def swept(name: str, frames: int, args: argparse.Namespace) -> nn.Module:
 def sweep(args: argparse.Namespace) -> None:
     """The second table. Formulas are of all tokens in all blocks, with the cutting into patches; `forward` leaves out
     of its last block what it does not give back."""
-    print(
-        f"{args.size}, {args.image} px, batch 1, torch {torch.__version__}, {args.device}; MViT and Swin in their own sizes\n"
-    )
+    print(f"{args.size}, {args.image} px, batch 1, {args.device}; MViT and Swin in their own sizes\n")
     print("| encoder | frames | GMACs, formula | counted | forward, s | CPU s | MiB |\n|---|---|---|---|---|---|---|")
-    dim, depth, _ = SIZES[args.size]
+    dim, depth, heads = SIZES[args.size]
     places = (args.image // 16) ** 2
-    for name, (_, tubelet, formula) in SWEEP.items():
-        if args.only.lower() not in name.lower():
+    for name, (factory, tubelet, formula) in SWEEP.items():
+        if args.only.lower() not in name.lower() or (factory is vivit4 and heads % 2):
             continue
         for frames in args.sweep:
             t = frames // tubelet
@@ -341,10 +344,9 @@ def alone(args: argparse.Namespace) -> None:
     """In a child: seconds, processor seconds and MiB of one variant's forward pass."""
     encoder = swept(args.only, args.sweep[0], args).to(args.device).eval()
     x = torch.randn(1, 3, args.sweep[0], args.image, args.image, device=args.device)
-    before = peak(args)
     with torch.no_grad(), torch.autocast(args.device, torch.bfloat16, enabled=args.bf16):
-        timed(lambda: encoder(x), args.device)
-        print(*timed(lambda: encoder(x), args.device), peak(args) - before)
+        more = added(lambda: encoder(x), args.device)
+        print(*timed(lambda: encoder(x), args.device), more)
 
 
 def main() -> None:
@@ -362,10 +364,8 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=300, help="GMACs above which the sweep only counts")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--side", help=argparse.SUPPRESS)
-    parser.add_argument("--work", help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    convert.TABLES.setdefault("torchvision mvit", TORCHVISION_MVIT)
     if args.side:
         memory(args)
     elif args.alone:

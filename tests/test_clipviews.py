@@ -49,7 +49,7 @@ def test_one_and_central_clips_are_those_of_photos_too():
         assert torch.allclose(found[:, :, t], one_crop(16, scale=(0.5, 1.0))(photo, small, dice())[0], atol=1e-6)
         assert torch.allclose(middle[:, :, t], center(16)(photo, small)[0], atol=1e-6)
     (shown,) = central_clip(16, frames=T).pictures(x, sizes)
-    assert 0 <= shown.min()
+    assert shown.min() >= 0
     assert shown.max() <= 1
     assert middle.min() < -0.5  # normalised
 

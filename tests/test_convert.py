@@ -231,6 +231,9 @@ def test_what_does_not_fit_is_said_in_one_line_and_changes_nothing():
     refused(after, theirs | {"blocks.0.ls1.gamma": torch.ones(32)}, "has more in its blocks .*: blocks.0.ls1.gamma")
     refused(after, theirs | {"norm.bias": torch.ones(31)}, r"fills norm.bias has the shape \(31,\).*\(32,\)")
     refused(after, theirs | {"pos_embed": torch.ones(1, 8, 32)}, "8 positions for pos are of no grid of places")
+    split = transformers_vit()[0].state_dict()
+    query = "vit.layers.0.attention.q_proj.weight"
+    refused(after, split | {query: torch.ones(32, 31)}, r"\(32, 31\), .* are no shapes for blocks.0.attn.qkv.weight")
     refused(after, {"weight": torch.ones(3)}, "has names of none of timm, .*; it begins with weight")
     refused(after, {}, "has names of none of")
     refused(our_clips(), theirs, r"\(32, 3, 8, 8\).*init_from_image")

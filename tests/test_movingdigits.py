@@ -42,7 +42,9 @@ def test_the_source_holds_these_clips():
 def moved(x):
     """(n, frames - 1, 7, 7): how well each frame, shifted by -3 ... 3 pixels, agrees with the next."""
     x = x - x.mean(1, keepdims=True)  # what stands still
-    shifts = [[(np.roll(x[:, :-1], (dy, dx), (2, 3)) * x[:, 1:]).mean((2, 3)) for dx in range(-3, 4)] for dy in range(-3, 4)]
+    shifts = [
+        [(np.roll(x[:, :-1], (dy, dx), (2, 3)) * x[:, 1:]).mean((2, 3)) for dx in range(-3, 4)] for dy in range(-3, 4)
+    ]
     return np.moveaxis(np.array(shifts), (0, 1), (-2, -1))
 
 

@@ -18,12 +18,6 @@ from twoviews.errors import UserError
 FULL = {1: ("base", "mvit_v1_b", 36_610_672), 2: ("small", "mvit_v2_s", 34_537_744)}
 
 
-@pytest.fixture(autouse=True)
-def tables(monkeypatch):
-    monkeypatch.setitem(convert.TABLES, "torchvision mvit", TORCHVISION_MVIT)
-    monkeypatch.setitem(convert.TABLES, "slowfast mvit", SLOWFAST_MVIT)
-
-
 def randomised(model: nn.Module, seed: int = 0) -> nn.Module:
     """Every parameter from a normal of 0.2 (kernels and maps narrower, as is their fan-in), norms about 1."""
     torch.manual_seed(seed)
@@ -104,8 +98,8 @@ def test_gradients_are_torchvisions(version):
 def test_weights_go_there_and_back(version):
     theirs = randomised(theirs_of(version)).state_dict()
     ours = mvit(3, 8, 32, version, "test")
-    convert.load_into(ours, theirs, "torchvision mvit")
-    again = convert.back(ours, {name: torch.zeros_like(x) for name, x in theirs.items()}, "torchvision mvit")
+    assert convert.load_into(ours, theirs).origin == "torchvision mvit"
+    again = convert.back(ours, {name: torch.zeros_like(x) for name, x in theirs.items()})
     assert all(torch.equal(again[name], theirs[name]) for name in theirs)
     slow = {found(SLOWFAST_MVIT, name)[1][0]: x for name, x in ours.state_dict().items()}
     fresh = mvit(3, 8, 32, version, "test")

@@ -128,13 +128,13 @@ def test_rotation_is_carried_out(made, degrees):
     capture.release()
 
 
-def test_the_best_of_two_streams(tmp_path):
+def test_of_two_streams_the_one_that_is_marked(tmp_path):
     large, small = pattern(12, 96, 128), pattern(20, 24, 32)
     for number, streams in enumerate(((small, large), (large, small))):
         path = write_video(tmp_path / f"{number}.mp4", streams[0], more=streams[1:])
         assert header(os.fsencode(path)).streams == 2
         agrees(path, decoded(path))
-        assert read(path, [0]).shape == (1, 96, 128, 3)
+        assert read(path, [0]).shape == streams[0][:1].shape
 
 
 def test_one_frame(tmp_path):
@@ -286,29 +286,20 @@ def test_cut_short(made, tmp_path, name, says):
         everything(tmp_path / name)
 
 
-@pytest.mark.parametrize("kind", ["mp4", "mkv", "avi"])
-def test_flipped_bytes_give_right_frames_or_none(made, tmp_path, kind):
-    """H.264 shows what is damaged. What rests on a damaged frame is none either; other parts are still read."""
+@pytest.mark.parametrize("kind", ["mp4", "avi"])
+def test_flipped_bytes_in_one_stretch(tmp_path, kind):
+    """What rests on a damaged frame is none, and the stretches between other key frames are read as before."""
     whole = write_video(tmp_path / f"whole.{kind}", pattern(60, 96, 128))
     reference, data = decoded(whole), bytearray(whole.read_bytes())
     rng = np.random.default_rng(3)
-    for place in len(data) // 3 + rng.integers(0, len(data) // 9, 40):  # one stretch of it
+    for place in len(data) // 3 + rng.integers(0, len(data) // 9, 40):
         data[place] ^= 0xFF
     path = tmp_path / f"flipped.{kind}"
     path.write_bytes(data)
-    file = os.fsencode(path)
-    index = index_of(file)
     with pytest.raises(VideoError, match=r"damaged or cut short: \d+ of 60 frames can be read"):
-        frames_at(file, index, np.arange(len(index)))
-    right = 0
-    for place in range(len(index)):
-        try:
-            x = frames_at(file, index, [place])[0]
-        except VideoError:
-            continue
-        np.testing.assert_array_equal(x, reference[place])
-        right += 1
-    assert 5 <= right < 60
+        read(path, np.arange(60))
+    others = [*range(10), *range(40, 60)]
+    np.testing.assert_array_equal(read(path, others), reference[others])
 
 
 def test_thousands_of_flipped_bytes(made, tmp_path):
@@ -331,13 +322,16 @@ def test_a_frame_that_does_not_come_is_not_replaced(made, monkeypatch):
 
 
 def test_torchcodec_gives_the_same_or_says_why_not(made, monkeypatch):
-    file = os.fsencode(made("b.mp4"))
-    index, places = index_of(file), [5, 0, 31, 5]
+    path = made("b.mp4")
+    file, places = os.fsencode(path), [5, 0, 31, 5]
+    index = index_of(file)
     monkeypatch.setenv(videodecode.READER, "torchcodec")
     try:
-        from torchcodec import decoders  # noqa: F401
+        from torchcodec.decoders import VideoDecoder
+
+        VideoDecoder(str(path))
     except (ImportError, RuntimeError, OSError):
-        with pytest.raises(UserError, match="'torchcodec' does not load"):
+        with pytest.raises(UserError, match="'torchcodec' does not load .*; leave TWOVIEWS_VIDEO_READER out"):
             frames_at(file, index, places)
         return
     np.testing.assert_array_equal(frames_at(file, index, places), frames_at(file, index, places, reader="pyav"))

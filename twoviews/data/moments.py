@@ -42,10 +42,7 @@ def sample(
     if stride == UNIFORM:
         edges = np.arange(frames + 1) * total // frames  # part i is edges[i] ... edges[i + 1] - 1, at least one frame
         low, size = edges[:-1], np.maximum(1, np.diff(edges))
-        if rng is None:
-            within = np.broadcast_to(size // 2, (clips, frames))
-        else:
-            within = rng.integers(0, size, (clips, frames))
+        within = np.broadcast_to(size // 2, (clips, frames)) if rng is None else rng.integers(0, size, (clips, frames))
         return np.minimum(low + within, total - 1).astype(np.int64)
     steps = np.full(clips, float(stride))
     if rng is not None and speed > 1:

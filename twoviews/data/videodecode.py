@@ -69,11 +69,11 @@ def _sought(file: File, index: VideoIndex, wanted: np.ndarray, max_side: int | N
     out: np.ndarray | None = None
     with opened(file) as (container, stream):
         stream.thread_type, stream.thread_count = "SLICE", 1  # frames in parallel cost a delay at each seek
-        frames, at, shaper = _timed(container.decode(stream), index), 0, VideoReformatter()
+        frames, at, shaper = _decoded(container, stream, index, times), 0, VideoReformatter()
         for row, (pts, start, place) in enumerate(zip(times.tolist(), starts.tolist(), places.tolist(), strict=True)):
             if place > at + NEAR and start > int(index.keys[0]):  # of some files the first packets cannot be sought
                 container.seek(start, stream=stream)
-                frames = _timed(container.decode(stream), index)
+                frames = _decoded(container, stream, index, times)
             frame = _next(frames, pts)
             if frame is None:
                 return None
@@ -85,11 +85,19 @@ def _sought(file: File, index: VideoIndex, wanted: np.ndarray, max_side: int | N
     return out
 
 
-def _timed(frames: Iterator[Any], index: VideoIndex) -> Iterator[tuple[int | None, Any]]:
-    """Decoded frames with their times."""
-    if not index.counted:
-        return ((frame.pts, frame) for frame in frames)
-    return zip(index.pts.tolist(), frames, strict=False)
+def _decoded(container: Any, stream: Any, index: VideoIndex, times: np.ndarray) -> Iterator[tuple[int | None, Any]]:
+    """Frames with their times from where the container stands. Of H.264, those that neither are wanted nor are others
+    made from are left out before they are decoded."""
+    if index.counted:
+        yield from zip(index.pts.tolist(), container.decode(stream), strict=False)
+        return
+    codec, wanted = stream.codec_context, set(times.tolist())
+    leaves = codec.name == "h264"
+    for packet in container.demux(stream):
+        if leaves:
+            codec.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in wanted else "NONREF"
+        for frame in packet.decode():
+            yield frame.pts, frame
 
 
 def _next(frames: Iterator[tuple[int | None, Any]], pts: int) -> Any:

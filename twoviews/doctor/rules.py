@@ -14,6 +14,7 @@ from statistics import median
 from . import ahead_rules as of_ahead
 from . import history_rules as of_histories
 from . import table_rules as of_tables
+from . import video_rules as of_videos
 from .course import Course
 from .diagnosis import Diagnosis, Finding
 
@@ -268,7 +269,7 @@ CAUSES: tuple[Rule, ...] = (
     stuck,
     too_easy,
 )
-BESIDE: tuple[Rule, ...] = (reads_labels, known_test, starved)
+BESIDE: tuple[Rule, ...] = (reads_labels, known_test, of_videos.order_unused, starved)
 OF_HISTORIES: tuple[tuple[Rule, ...], ...] = (  # causes, what is told where there is no cause, and what always is
     (too_fast, *of_histories.CAUSES),
     of_histories.WORSE,
@@ -277,7 +278,7 @@ OF_HISTORIES: tuple[tuple[Rule, ...], ...] = (  # causes, what is told where the
 OF_AHEAD: tuple[tuple[Rule, ...], ...] = (  # of methods that predict, whatever they read
     of_ahead.CAUSES,
     (),
-    (reads_labels, known_test, *of_ahead.BESIDE, starved),
+    (reads_labels, known_test, *of_ahead.BESIDE, of_videos.order_unused, starved),
 )
 OF_TABLES: tuple[tuple[Rule, ...], ...] = (of_tables.CAUSES, of_tables.WORSE, of_tables.BESIDE)
 

@@ -60,7 +60,11 @@ def load_into(encoder: nn.Module, weights: Weights, source: str | None = None, g
     match = _match(own, theirs, tables if source is None else {source: tables[source]}, where)
     report, values, used = Loaded(match.origin), {}, set[str]()
     for name, (row, parts) in match.names.items():
-        x = row.join([None if part is None else theirs[part] for part in parts])
+        try:
+            x = row.join([None if part is None else theirs[part] for part in parts])
+        except (RuntimeError, IndexError):
+            shapes = [tuple(theirs[part].shape) for part in parts if part]
+            raise UserError(f"in {where}, {', '.join(map(str, shapes))} are no shapes for {name}") from None
         values[name] = _fitted(x, own[name], name, encoder, grid, report, where)
         used |= {part for part in parts if part}
     report.left = sorted(theirs.keys() - used)

@@ -43,10 +43,12 @@ class Row(NamedTuple):
     def join(self, parts: list[Tensor | None]) -> Tensor:
         made = [None if x is None else self.way.into(x) for x in parts]
         first = next(x for x in made if x is not None)
-        return torch.cat([torch.zeros_like(first) if x is None else x for x in made])
+        return first if len(made) == 1 else torch.cat([torch.zeros_like(first) if x is None else x for x in made])
 
     def split(self, whole: Tensor, shapes: list[torch.Size | None]) -> list[Tensor | None]:
         """Undoes `join`. Shapes: of theirs, None for zeros."""
+        if len(shapes) == 1 and shapes[0] is not None:
+            return [self.way.back(whole, shapes[0])]
         lengths = [0 if s is None else len(self.way.into(torch.empty(s, device="meta"))) for s in shapes]
         lengths = [n or max(lengths) for n in lengths]
         parts = whole.reshape(sum(lengths), -1).split(lengths)

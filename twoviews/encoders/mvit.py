@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import max_pool3d, pad, scaled_dot_product_attention
 
 from ..errors import unknown
-from .blocks import DropPath, Mlp, attend, clip, depths, learned, queries, resized, first_weights
+from .blocks import DropPath, Mlp, attend, clip, depths, first_weights, learned, queries, resized
 from .convert import with_weights
 
 Grid = tuple[int, int, int]  # time, height, width

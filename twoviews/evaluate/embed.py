@@ -59,8 +59,12 @@ def model(
 def raw_pixels(x: Tensor) -> tuple[Tensor, None]:
     """(B, C, H, W) -> (B, C * h * w): the pixels of a view, averaged down to at most 32 x 32 to bound the width.
 
-    A grid of patches (B, R, W, C, h, w) is bounded as a whole: R * h and W * w by 32.
+    A grid of patches (B, R, W, C, h, w) is bounded as a whole: R * h and W * w by 32. Clips (B, C, T, H, W) keep up to
+    16 moments, their frames reduced to 16 x 16.
     """
+    if x.ndim == 5:
+        size = [min(PIXELS // 2, side) for side in x.shape[2:]]
+        return interpolate(x, size, mode="area").flatten(1), None
     if x.ndim == 6:
         size = [min(side, max(1, PIXELS // count)) for count, side in zip(x.shape[1:3], x.shape[4:], strict=True)]
         return interpolate(x.flatten(0, 2), size, mode="area").reshape(len(x), -1), None
