@@ -3,6 +3,7 @@
 import copy
 import pickle
 import sys
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -558,3 +559,22 @@ def test_swin3d_has_torchvisions_names():
     }
     assert load_into(ours, state).left == ["head.bias", "head.weight"]
     assert torch.equal(ours.features[4][5].mlp[3].weight, state["features.4.5.mlp.3.weight"])
+
+
+@pytest.mark.parametrize("build", [vivit1, vivit2, vivit3, timesformer, vtn])
+def test_an_encoder_of_clips_begins_as_the_photos_encoder_in_a_file(build, tmp_path):
+    torch.manual_seed(0)
+    image = vit(image=32, patch=8, size="test", mlp=2)
+    for p in image.parameters():
+        torch.nn.init.normal_(p, std=0.1)
+    save_file(image.state_dict(), tmp_path / "photos.safetensors")
+    given = {"frames": 4} if "frames" in signature(build).parameters else {}
+    encoder = build(image=32, patch=8, size="test", mlp=2, **given, weights=str(tmp_path / "photos.safetensors"))
+    assert "of photos" in str(encoder.loaded)
+    space = getattr(encoder, "space", encoder)
+    for name, p in image.named_parameters():
+        if name.startswith("blocks.") and "norm" not in name:
+            assert torch.equal(space.state_dict()[name], p), name
+    assert torch.isfinite(encoder(torch.randn(1, 3, 4, 32, 32))).all()
+    with pytest.raises(UserError, match="fills|names of none"):
+        build(image=32, patch=8, size="tiny", **given, weights=str(tmp_path / "photos.safetensors"))

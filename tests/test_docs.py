@@ -45,6 +45,7 @@ def write_data(folder):
     for i in range(32):
         noise = np.random.default_rng(i).standard_normal(4000)
         soundfile.write(folder / "recordings" / f"{i % 4}_{i // 4 % 2}_{i}.wav", noise / 9, 8000)
+    np.save(folder / "clips.npy", np.random.default_rng(0).integers(0, 255, (32, 16, 32, 32, 3), np.uint8))
     (folder / "edges").mkdir()
     people = ["Ann", "Bob", "Cay", "Dan", "Eve", "Flo", "Gus", "Hal"]
     wrote = "".join(f"{people[(p + i) % 8]},p{p}\n" for p in range(24) for i in (0, 1, 2))
@@ -60,6 +61,7 @@ KINDS = {  # how data is called, what stands for it
     "friends": "friends.csv",
     "corpus": "corpus.txt",
     "articles": "articles.txt",
+    "clips": "clips.npy",
 }
 
 
@@ -72,7 +74,7 @@ def test_commands_exist_and_their_settings_fit(page, tmp_path):
         recipe = context.params.get("recipe") or "auto"
         assert recipe in RECIPES
         data = context.params.get("data") or ""
-        log = recipe in HISTORIES or re.search(r"\.(csv|tsv|txt|inter|parquet)(\.gz)?$", data)
+        log = recipe in HISTORIES or re.search(r"(?<!clips)\.(csv|tsv|txt|inter|parquet)(\.gz)?$", data)
         data = "photos.npy" if recipe == "cpc_photos" else data
         table = (
             data
@@ -110,8 +112,8 @@ def test_the_python_of_the_guide_runs(tmp_path, monkeypatch):
     assert names["run"].to_json()["batchnorm"] == 8
 
 
-@pytest.mark.parametrize("page", ["sounds.md", "sentences.md"])
-def test_the_python_of_sounds_and_sentences_runs(page):
+@pytest.mark.parametrize("page", ["sounds.md", "sentences.md", "videos.md"])
+def test_the_python_of_sounds_sentences_and_videos_runs(page):
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(), flags=re.S)
     names = {}
     exec(compile(block, page, "exec"), names)

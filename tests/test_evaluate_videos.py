@@ -13,7 +13,7 @@ from twoviews.data.videos import videos
 from twoviews.doctor.video_rules import order_unused
 from twoviews.errors import UserError
 from twoviews.evaluate.arrow import arrow
-from twoviews.evaluate.embed import raw_pixels
+from twoviews.evaluate.embed import features, raw_pixels
 from twoviews.evaluate.table import RAW, UNTRAINED, H
 from twoviews.evaluate.videos import measure_videos
 from twoviews.evaluate.videostore import embed_videos
@@ -121,3 +121,19 @@ def test_windows_are_written_with_their_times(tmp_path):
     assert np.load(tmp_path / "v.npy").shape == (3, FRAMES - 1)
     with pytest.raises(UserError, match="seconds"):
         embed_videos(tmp_path / "v.npy", Steps(), source, VIEW, step=2, identity="a")
+
+
+def test_clips_at_test_are_averaged():
+    shades = np.broadcast_to(np.arange(40, dtype=np.uint8)[None, :, None, None], (2, 40, 20, 20))
+    source, view = videos(np.ascontiguousarray(shades)), central_clip(16, frames=4, stride=2, clips=3)
+
+    def mean_and_tokens(x):  # (B, 3, T, 16, 16)
+        return x.mean((1, 3, 4)), x.mean((1, 3, 4), keepdim=True)
+
+    found = features(mean_and_tokens, source.sampled(view.moments), view)
+    read = torch.stack([source.sampled(view.moments).read(i) for i in range(2)])
+    each = [x.mean((1, 3, 4)) for x in view(read, torch.tensor([[20, 60]] * 2))]
+    assert torch.allclose(found.h, torch.stack(each).mean(0))
+    assert found.z.shape == (2, 1, 4, 1, 1)
+    turned = source.sampled(view.moments).ordered("reversed")
+    assert torch.equal(turned.read(0).reshape(3, 4, -1), read[0].reshape(3, 4, -1).flip(1))  # each clip by itself

@@ -1,18 +1,22 @@
-"""Whole runs on videos from the front door: every encoder trains, what is left out is listed, a stop changes nothing."""
+"""Whole runs on videos: every encoder trains, what is left out is listed, a stop changes nothing."""
 
 import csv
 import json
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
 from madevideos import pattern, write_video
+from safetensors.torch import save_file
 
 from twoviews import embed, evaluate, train
 from twoviews.checkpoint import load_encoder
 from twoviews.data.videos import videos
+from twoviews.data.views import center
 from twoviews.encoders import CLIP_ENCODERS
+from twoviews.encoders.vit import vit
 from twoviews.errors import UserError
 from twoviews.fit_videos import held_out
 from twoviews.recipes.videos import video_cpc
@@ -51,7 +55,7 @@ def test_broken_videos_are_listed_and_others_are_embedded_whole_or_in_windows(fo
     assert len(whole) == 24
     windows = embed(result.folder, folder, out=tmp_path / "w.parquet", windows=0.16, step=0.08, quiet=True)
     found = pq.read_table(windows).to_pylist()
-    assert len(found) == 24 * 5
+    assert len(found) == 24 * 6  # the last of half the length
     assert {(round(row["begin"], 2), round(row["end"], 2)) for row in found} >= {(0.0, 0.16), (0.08, 0.24)}
 
 
@@ -106,6 +110,22 @@ def test_a_stop_changes_nothing(folder, tmp_path, monkeypatch):
         assert torch.equal(a, b), name
 
 
+def test_a_run_goes_on_without_the_file_of_weights_it_began_from(tmp_path):
+    clips = np.random.default_rng(0).integers(0, 255, (24, 4, 32, 32, 3), np.uint8)
+    start, size = tmp_path / "start.safetensors", {"image": 32, "patch": 8, "size": "test"}
+    save_file(vit(**size).state_dict(), start)
+    net = {f"encoder.{name}": value for name, value in size.items()}
+    how = {"recipe": "video_simclr", "quiet": True, "settings": TINY | net | {"encoder.weights": str(start)}}
+    train(clips, out=tmp_path / "run", **how)
+    start.unlink()
+    for file in (tmp_path / "run").glob("evaluation.json"):
+        file.unlink()
+    again = train(clips, out=tmp_path / "run", **how)
+    assert again.table is not None
+    with pytest.raises(UserError, match="start.safetensors"):
+        train(clips, out=tmp_path / "other", **how)
+
+
 def test_readers_in_processes_and_memory_give_the_same(folder, tmp_path):
     runs = [
         train(folder, out=tmp_path / str(i), recipe="video_cpc", quiet=True, settings=TINY | NET | how)
@@ -133,18 +153,19 @@ def KINDS(i):
 
 def test_what_does_not_fit_is_one_line(folder, tmp_path):
     for settings, words in (
-        ({"views": "two_crops"}, "videos need views=one_clip"),
+        ({"test_view": "center"}, "'test_view' cannot be 'center'"),
+        ({"test_view": partial(center, size=32)}, "videos need views=one_clip"),
         ({"encoder": "vivit1", "encoder.patch": 5}, "do not divide"),
-        ({"encoder": "vivit4", "encoder.size": "tiny"}, "even number of heads"),
-        ({"method": "simclr"}, "two views"),
+        ({"encoder": "vivit4", "encoder.size": "tiny"}, "a size with an even number"),
+        ({"method": "simclr"}, "SimCLR compares two views, got 1: .*two_clips"),
         ({"encoder": "wave"}, "reads sounds"),
         ({"views.frames": 0}, "frames must be"),
     ):
         with pytest.raises(UserError, match=words):
             train(folder, out=tmp_path / "run", recipe="video_cpc", quiet=True, settings=TINY | settings)
+    photos = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
+    result = train(photos, out=tmp_path / "photos", quiet=True, settings={"epochs": 1})
     with pytest.raises(UserError, match="for runs on videos"):
-        photos = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
-        result = train(photos, out=tmp_path / "photos", quiet=True, settings={"epochs": 1})
         embed(result, photos, out=tmp_path / "x.parquet", windows=1.0, quiet=True)
 
 

@@ -15,6 +15,7 @@ from twoviews.encoders.vit import vit, vivit1
 from twoviews.errors import UserError
 from twoviews.masks import tubes
 from twoviews.methods.mae import MAE, places
+from twoviews.recompute import lean
 from twoviews.types import Batch
 
 
@@ -387,8 +388,6 @@ def test_photos_against_transformers(dtype):
     theirs = theirs.to(dtype)
     encoder = vit(2, 16, 4, "test")
     method = MAE(encoder, decoder_dim=128, decoder_depth=2).to(dtype)
-    # With its class token, which the decoder of He et al. sees too.
-    encoder.visible = lambda x, keep: encoder.encode(encoder.patches(x), encoder.grid(x), keep)
     inner, net = theirs.vit, theirs.decoder
     copied(
         method,
@@ -429,3 +428,16 @@ def test_positions_are_those_of_the_papers():
     found = places((2, 3, 5), 8)
     for i, row in enumerate(found.tolist()):
         assert row == pytest.approx([f(i * r) for f in (math.sin, math.cos) for r in rates], abs=2e-6)
+
+
+def test_a_batch_in_parts_gives_the_gradients_of_the_whole():
+    found = []
+    for rows in (None, 2):
+        torch.manual_seed(0)
+        method = build(mask=0.5).double()
+        with lean(method, micro_batch=rows):
+            torch.manual_seed(1)
+            method(batch(clips(5).double())).loss.backward()
+        found.append([p.grad for p in method.parameters()])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -213,14 +213,16 @@ def test_some_tokens_alone():
     order = torch.stack([torch.randperm(32) for _ in range(2)])
     with torch.no_grad():
         whole = encoder.tokens(x)
-        torch.testing.assert_close(encoder.visible(x, order), whole.gather(1, order[..., None].expand_as(whole)))
+        every = encoder.visible(x, order)
+        torch.testing.assert_close(every[:, 0], encoder(x))  # the class token comes first
+        torch.testing.assert_close(every[:, 1:], whole.gather(1, order[..., None].expand_as(whole)))
         keep = order[:, :5]
         seen = encoder.visible(x, keep)
         other = encoder.patches(x)
         other = torch.full_like(other, 7).scatter(1, keep[..., None].expand(-1, -1, other.shape[2]), other.gather(
             1, keep[..., None].expand(-1, -1, other.shape[2])
         ))  # fmt: skip
-        torch.testing.assert_close(encoder.encode(other, encoder.grid(x), keep)[:, 1:], seen)
+        torch.testing.assert_close(encoder.encode(other, encoder.grid(x), keep), seen)
     assert prod(encoder.grid(x)) == 32
 
 

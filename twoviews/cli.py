@@ -101,7 +101,7 @@ def embed(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="Photos, videos, recordings or a log, as for `train`; of a graph or a text nodes or words. Default: all."
+            help="Photos, videos, recordings, a log, as for `train`; nodes of a graph or words of a text. Default: all."
         ),
     ] = None,
     out: Annotated[
@@ -114,9 +114,7 @@ def embed(
     windows: Annotated[
         float | None, typer.Option(help="Of a run on videos: one vector for each window of so many seconds.")
     ] = None,
-    step: Annotated[
-        float | None, typer.Option(help="Seconds from window to window. Default: end to end.")
-    ] = None,
+    step: Annotated[float | None, typer.Option(help="Seconds from window to window. Default: end to end.")] = None,
     labels: Labels = None,
     batch_size: Annotated[int, typer.Option(help="Photos at a time.", min=1)] = 256,
     device: Device = None,

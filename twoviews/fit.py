@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from . import dist
-from .build import build, describe, find_device, make_optimizer, sharded, whole
+from .build import build, describe, find_device, make_optimizer, sharded, untrained, whole
 from .calls import function
 from .checkpoint import steps
 from .data.documents import Documents
@@ -155,13 +155,16 @@ def fit(
         early = Log(quiet=quiet or not leads)
         for line in (*say, f"run folder: {folder}"):
             early.say(line)
-        method = build(run)
+        goes_on = bool(steps(folder)) and not fresh
+        method = untrained(run) if goes_on else build(run)  # a file of weights may be gone: a checkpoint holds all
+        if loaded := getattr(method.encoder, "loaded", None):
+            early.say(str(loaded))
         plain = run.shard or any(p.ndim == 5 for p in method.parameters())  # FSDP2, convolutions over time: no other
         layout = torch.contiguous_format if plain else torch.channels_last
         with lean(method, run.micro_batch, run.recompute):  # can it be?
             pass
         loader = task.loader(where, early)
-        if not steps(folder) or fresh:
+        if not goes_on:
             task.begin(method, early)
         method = method.to(where).to(memory_format=layout)
         method = sharded(method, where) if run.shard else method

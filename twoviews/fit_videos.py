@@ -95,7 +95,7 @@ def measure(
     keep: list[Features] | None = None,
 ) -> Table:
     """A trained method beside chance, raw pixels and its encoder before training, and without the order of frames."""
-    with log.progress("measuring", len(source) + len(test)) as bar:
+    with log.progress("measuring", len(source) + 3 * len(test)) as bar:  # test in three orders
         return measure_videos(
             method.encoder,
             untrained(run).encoder,

@@ -52,7 +52,7 @@ def lean(method: Method, micro_batch: int | None = None, blocks: bool = False) -
     copies = [m for ema in method.modules() if isinstance(ema, EMA) for m in ema.modules_ if type(m) is type(encoder)]
     changed = {(m, "forward"): partial(_forgotten, m, m.forward) for m in again}
     if micro_batch:
-        reads = [(m, name) for m in (encoder, *copies) for name in ("forward", "places") if hasattr(m, name)]
+        reads = [(m, name) for m in (encoder, *copies) for name in ("forward", "places", "visible") if hasattr(m, name)]
         changed |= {(m, name): partial(_in_parts, m, getattr(m, name), micro_batch) for m, name in reads}
     before = [vars(m).get(name) for m, name in changed]  # an encoder of one's own may have a forward of its own
     for (module, name), function in changed.items():  # partials, not closures: a deep copy is bound to its own modules
@@ -75,12 +75,13 @@ def blocks_of(encoder: nn.Module) -> list[nn.Module]:
     return found
 
 
-def _in_parts(module: nn.Module, forward: Callable[[Tensor], Any], rows: int, x: Tensor) -> Any:
-    """forward(x) with at most `rows` rows at a time, in parts of one size as far as they divide."""
-    parts = x.tensor_split(-(-len(x) // rows))
-    if len(parts) == 1:
-        return forward(x)
-    found = [_forgotten(module, forward, part) for part in parts]
+def _in_parts(module: nn.Module, forward: Callable[..., Any], rows: int, *given: Tensor) -> Any:
+    """forward(*given) with at most `rows` rows of each at a time, in parts of one size as far as they divide."""
+    count = -(-len(given[0]) // rows)
+    if count == 1:
+        return forward(*given)
+    parts = zip(*(x.tensor_split(count) for x in given), strict=True)
+    found = [_forgotten(module, forward, *part) for part in parts]
     if isinstance(found[0], Places):
         return Places(*(torch.cat([getattr(part, f.name) for part in found]) for f in fields(Places)))
     return torch.cat(found)

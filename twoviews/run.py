@@ -50,7 +50,7 @@ CHOICES = {  # part -> how a name on the command line chooses it
     "schedule": lookup("schedule", SCHEDULES),
 }
 READS = {  # what only the data knows
-    "channels": "photos",
+    "channels": "photos or videos",
     "rate": "sounds",
     "words": "documents",
     "catalogue": "histories",
@@ -136,13 +136,9 @@ class Run:
                 side = round(size * self._room())
                 settings = {"data.max_side": side, **settings}
                 settings = {"test.max_side": side, **settings} if self.test else settings
-        for name in (
-            "grid",
-            "overlap",
-            "frames",
-            "stride",
-        ):  # the same are learned from and measured
-            if f"views.{name}" in settings and calls.accepts(settings.get("test_view", self.test_view), name):
+        view = settings.get("test_view", self.test_view)
+        for name in ("grid", "overlap", "frames", "stride"):  # the same are learned from and measured
+            if f"views.{name}" in settings and callable(view) and calls.accepts(view, name):
                 settings = {f"test_view.{name}": settings[f"views.{name}"], **settings}
         if self.watch and "epochs" in settings and "watch" not in settings:  # as many checks in a run of another length
             share = self.watch / self.epochs
@@ -193,8 +189,8 @@ class Run:
                 run = replace(run, encoder=partial(run.encoder, **{known: made[of]}))
         for known in READS:
             if calls.accepts(run.encoder, known):
-                if not hasattr(source, known):
-                    held = next((what for name, what in READS.items() if hasattr(source, name)), "something else")
+                if getattr(source, known, None) is None:
+                    held = next((what for name, what in READS.items() if getattr(source, name, None)), "something else")
                     encoder = calls.name(run.encoder)
                     raise UserError(f"encoder={encoder} reads {READS[known]}, and {source.name} holds {held}")
                 run = replace(run, encoder=partial(run.encoder, **{known: getattr(source, known)}))

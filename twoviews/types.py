@@ -16,6 +16,8 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from .errors import UserError
+
 PAD, MASK, FIRST = 0, 1, 2  # tokens of a sequence of items: nothing, a blank, and the first item of the catalogue
 
 
@@ -31,6 +33,15 @@ class Batch:
     views: list[Tensor]
     ids: Tensor
     labels: Tensor | None = None
+
+    def compared(self, method: str, more: bool = False) -> list[Tensor]:
+        """The views of a method that compares two, or two or `more`. Raises UserError on another number."""
+        if len(self.views) < 2 or (len(self.views) > 2 and not more):
+            raise UserError(
+                f"{method} compares two views, got {len(self.views)}: choose views=two_crops, of sound two_sounds, of "
+                "video two_clips"
+            )
+        return self.views
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -138,16 +138,17 @@ def check(
             progress(index + 1, n)
     good = np.flatnonzero(shapes[:, 0])
     sizes = Counter(map(tuple, shapes[good].tolist())).most_common(3)
-    labels, unlabelled = _labels(source, good)
+    labels = each(source.labels, source.classes, good)
     groups = equal(digests, good)
+    split = source.listing.split
     return Report(
         name=source.name,
         count=n,
         readable=len(good),
         shards=sorted(notes_of(source).items()),
         broken=broken,
-        width=_three(shapes[good, 0]),
-        height=_three(shapes[good, 1]),
+        width=three(shapes[good, 0]),
+        height=three(shapes[good, 1]),
         sizes=[(w, h, images) for (w, h), images in sizes],
         formats=dict(formats.most_common()),
         modes=dict(modes.most_common()),
@@ -155,9 +156,9 @@ def check(
         channels=source.channels,
         range16=range16,
         duplicates=[[source.key(i) for i in group] for group in groups],
-        in_train=_in_train(source, groups),
+        in_train=beside_train(source.listing.splits, None if split is None else split[source.index], groups),
         labels=labels,
-        unlabelled=unlabelled,
+        unlabelled=len(good) - sum((labels or {}).values()),
         bytes=total,
         seconds=perf_counter() - start,
     )
@@ -170,15 +171,18 @@ def digest(pixels: Tensor) -> bytes:
     return out.digest()
 
 
-def in_order(one: Callable[[int], T], count: int, workers: int | None = None) -> Iterator[T]:
-    """one(0), one(1) ... one(count - 1), computed by threads (None: one per core), few of them ahead."""
+def in_order(one: Callable[[int], T], count: int, workers: int | None = None, task: int = TASK) -> Iterator[T]:
+    """one(0), one(1) ... one(count - 1), computed by threads (None: one per core), few of them ahead.
+
+    task: how many a thread takes at once.
+    """
 
     def some(start: int) -> list[T]:
-        return [one(index) for index in range(start, min(start + TASK, count))]
+        return [one(index) for index in range(start, min(start + task, count))]
 
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
         for start in range(0, count, SLAB):
-            for found in pool.map(some, range(start, min(start + SLAB, count), TASK)):
+            for found in pool.map(some, range(start, min(start + SLAB, count), task)):
                 yield from found
 
 
@@ -203,28 +207,39 @@ def equal(digests: np.ndarray, good: np.ndarray) -> list[list[int]]:
     return list(groups.values())
 
 
-def _in_train(source: ImageSource, groups: list[list[int]]) -> dict[str, int] | None:
-    """Of each other split the images that lie in a group with one of train; None where there are not both."""
-    names, split = list(source.listing.splits), source.listing.split
-    if split is None or "train" not in names:
+def beside_train(splits: Sequence[str], split: np.ndarray | None, groups: list[list[int]]) -> dict[str, int] | None:
+    """Of each other split the items that lie in a group with one of train; None where there are not both.
+
+    split: (N,) places in `splits`, -1 for none.
+    """
+    parts = train_and_others(splits, split)
+    if parts is None or split is None:
         return None
-    split, train = split[source.index], names.index("train")
-    if train not in split or (split == train).all():
-        return None
+    train, others = parts
     counts = Counter(s for group in groups if train in split[group] for s in split[group].tolist())
-    return {name: counts[s] for s, name in enumerate(names) if s != train and s in split}
+    return {splits[s]: counts[s] for s in others}
 
 
-def _labels(source: ImageSource, good: np.ndarray) -> tuple[dict[str, int] | None, int]:
-    if source.labels is None or source.classes is None:
-        return None, len(good)
-    labels = source.labels[good]
-    counts = np.bincount(labels[labels >= 0], minlength=len(source.classes))
-    return dict(zip(source.classes, counts.tolist(), strict=True)), int((labels < 0).sum())
+def train_and_others(splits: Sequence[str], split: np.ndarray | None) -> tuple[int, list[int]] | None:
+    """The place of train among the splits and those of others that hold something; None without both."""
+    if split is None or "train" not in splits:
+        return None
+    held, train = np.unique(split).tolist(), list(splits).index("train")
+    others = [s for s in held if s not in (-1, train)]
+    return (train, others) if train in held and others else None
 
 
-def _three(values: np.ndarray) -> tuple[int, float, int] | None:
-    return (int(values.min()), float(np.median(values)), int(values.max())) if len(values) else None
+def each(codes: np.ndarray | None, names: list[str] | None, good: np.ndarray) -> dict[str, int] | None:
+    """How many of some items have each label; None without labels."""
+    if codes is None or names is None:
+        return None
+    codes = codes[good]
+    return dict(zip(names, np.bincount(codes[codes >= 0], minlength=len(names)).tolist(), strict=True))
+
+
+def three(values: np.ndarray) -> tuple[Any, float, Any] | None:
+    """Least, median and largest; None of nothing."""
+    return (values.min().item(), float(np.median(values)), values.max().item()) if len(values) else None
 
 
 def _spread(three: tuple[int, float, int]) -> str:

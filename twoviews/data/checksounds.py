@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import BrokenItem
-from .check import DIGEST, equal, in_order
+from .check import DIGEST, beside_train, each, equal, in_order, three, train_and_others
 from .listing import few
 from .sounds import Sounds, notes_of_sounds
 
@@ -127,67 +127,37 @@ def check_sounds(
     good = np.flatnonzero(~np.isnan(level))
     heads = source.heads[source.file[good]]
     groups = equal(digests, good)
-    labels = _each(source.labels, source.classes, good)
+    labels = each(source.labels, source.classes, good)
     return Report(
         name=source.name,
         count=n + len(source.notes),
         readable=len(good),
         broken=broken,
         hours=source.seconds / 3600,
-        length=_three(source.length[good] / source.rate),
-        level=_three(10 * np.log10(np.maximum(level[good], 1e-20))),
+        length=three(source.length[good] / source.rate),
+        level=three(10 * np.log10(np.maximum(level[good], 1e-20))),
         formats={kind.decode(): count for kind, count in Counter(heads["kind"].tolist()).most_common()},
         rates=dict(Counter(heads["rate"].tolist()).most_common()),
         channels=dict(Counter(heads["channels"].tolist()).most_common()),
         rate=source.rate,
         clipped=int((clipped >= CLIPPED).sum()),
         duplicates=[[source.key(i) for i in group] for group in groups],
-        in_train=_beside_train(source, [np.array(group) for group in groups]),
+        in_train=beside_train(source.splits, source.split, groups),
         heard=_heard(source),
         labels=labels,
-        speakers=_each(source.speakers, source.voices, good),
+        speakers=each(source.speakers, source.voices, good),
         unlabelled=len(good) - sum((labels or {}).values()),
         notes=notes_of_sounds(source)[1:],
         seconds=perf_counter() - start,
     )
 
 
-def _train(source: Sounds) -> tuple[int, list[int]] | None:
-    """The place of train among the splits and those of others that hold something; None without both."""
-    if source.split is None or "train" not in source.splits:
-        return None
-    held, train = np.unique(source.split).tolist(), list(source.splits).index("train")
-    others = [s for s in held if s not in (-1, train)]
-    return (train, others) if train in held and others else None
-
-
-def _beside_train(source: Sounds, groups: list[np.ndarray]) -> dict[str, int] | None:
-    """Of each other split the recordings that lie in a group with one of train."""
-    parts = _train(source)
-    if parts is None or source.split is None:
-        return None
-    train, others = parts
-    mixed = [source.split[group] for group in groups if (source.split[group] == train).any()]
-    return {source.splits[s]: sum(int((part == s).sum()) for part in mixed) for s in others}
-
-
 def _heard(source: Sounds) -> dict[str, int] | None:
-    parts = _train(source)
+    parts = train_and_others(source.splits, source.split)
     if parts is None or source.speakers is None:
         return None
     who = {s: set(source.speakers[source.split == s].tolist()) - {-1} for s in (parts[0], *parts[1])}
     return {source.splits[s]: len(who[s] & who[parts[0]]) for s in parts[1]}
-
-
-def _each(codes: np.ndarray | None, names: list[str] | None, good: np.ndarray) -> dict[str, int] | None:
-    if codes is None or names is None:
-        return None
-    codes = codes[good]
-    return dict(zip(names, np.bincount(codes[codes >= 0], minlength=len(names)).tolist(), strict=True))
-
-
-def _three(values: np.ndarray) -> tuple[float, float, float] | None:
-    return (float(values.min()), float(np.median(values)), float(values.max())) if len(values) else None
 
 
 def _ends(three: tuple[float, float, float]) -> tuple[float, float, float]:

@@ -39,8 +39,8 @@ class Clips(Knobs):
         check(self.frames, self.stride, len(self.windows()), self.speed)
 
     def moments(self, total: int, rng: np.random.Generator | None) -> np.ndarray:
-        """(V * frames,) int64: the frames that the views of one item are made of."""
-        return sample(total, self.frames, self.stride, len(self.windows()), rng, speed=self.speed).ravel()
+        """(V, frames) int64: the frames that the views of one item are made of."""
+        return sample(total, self.frames, self.stride, len(self.windows()), rng, speed=self.speed)
 
     def _views(self, images: Tensor, sizes: Tensor, dice: Dice, normal: bool) -> list[Tensor]:
         sizes = sizes // sizes.new_tensor([1, CHANNELS])
@@ -69,8 +69,7 @@ class two_clips(Clips):
         return [(self.size, self.scale)] * self.clips
 
     def moments(self, total: int, rng: np.random.Generator | None) -> np.ndarray:
-        found = sample(total, self.frames, self.stride, self.clips, rng, speed=self.speed, gap=self.gap)
-        return found.ravel()
+        return sample(total, self.frames, self.stride, self.clips, rng, speed=self.speed, gap=self.gap)
 
 
 @dataclass(frozen=True)
@@ -92,30 +91,35 @@ class one_clip(Clips):
 
 @dataclass(frozen=True)
 class central_clip:
-    """The view for evaluation: the central square of each frame, of the middle of the video; nothing random."""
+    """The view for evaluation: the central square of each frame, of the middle of the video; nothing random.
+
+    clips: so many from the first to the last moment, whose embeddings are averaged.
+    """
 
     size: int = 32
     frames: int = 16
     stride: int | str = 4
+    clips: int = 1
 
     def __post_init__(self) -> None:
         check_size(self.size)
-        check(self.frames, self.stride, 1, 1)
+        check(self.frames, self.stride, self.clips, 1)
 
     def moments(self, total: int, rng: np.random.Generator | None) -> np.ndarray:
-        """(frames,) int64"""
-        return sample(total, self.frames, self.stride).ravel()
+        """(clips, frames) int64"""
+        return sample(total, self.frames, self.stride, self.clips)
 
     def __call__(self, images: Tensor, sizes: Tensor, dice: Dice | None = None) -> list[Tensor]:
-        """One view (B, 3, frames, size, size) float32, normalised."""
-        return [self._central(images, sizes, normal=True)]
+        """`clips` views (B, 3, frames, size, size) float32, normalised."""
+        return self._central(images, sizes, normal=True)
 
     def pictures(self, images: Tensor, sizes: Tensor, dice: Dice | None = None) -> list[Tensor]:
-        """The same view in [0, 1], to look at."""
-        return [self._central(images, sizes, normal=False)]
+        """The same views in [0, 1], to look at."""
+        return self._central(images, sizes, normal=False)
 
-    def _central(self, images: Tensor, sizes: Tensor, normal: bool) -> Tensor:
-        return clips(images, self.size, Drawn(central(sizes // sizes.new_tensor([1, CHANNELS]))), normal)
+    def _central(self, images: Tensor, sizes: Tensor, normal: bool) -> list[Tensor]:
+        drawn = Drawn(central(sizes // sizes.new_tensor([1, CHANNELS])))
+        return [clips(x, self.size, drawn, normal) for x in images.split(self.frames, 1)]
 
 
 def clips(canvas: Tensor, size: int, drawn: Drawn, normal: bool) -> Tensor:

@@ -70,7 +70,7 @@ KINDS = {"sound": SOUND.endings, "video": VIDEO.endings, "image": EXTENSIONS}
 
 @dataclass(eq=False)
 class Recordings(Listing):
-    """A listing of sounds or videos. columns: what else the data says of each, by name: (N,) of text, None for nothing."""
+    """A listing of sounds or videos. columns: what else the data says of each: (N,) of text, None for nothing."""
 
     columns: dict[str, list[str | None]] = field(default_factory=dict)
     many: str = "recordings"

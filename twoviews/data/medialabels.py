@@ -162,8 +162,8 @@ def _matched(path: str | os.PathLike, listing: Recordings, said: list[str]) -> C
         )
     if (places == LOST).all():
         raise DataError(
-            f"labels file '{path}': none of its {len(paths):,} rows names one of the {listing.many} of {listing.name}, the first "
-            f"is '{paths[0]}'; they are named like '{listing.key(0)}'"
+            f"labels file '{path}': none of its {len(paths):,} rows names one of the {listing.many} of {listing.name}, "
+            f"the first is '{paths[0]}'; they are named like '{listing.key(0)}'"
         )
     if lost := int((places == LOST).sum()):
         row = int(np.argmax(places == LOST))

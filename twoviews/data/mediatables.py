@@ -1,4 +1,4 @@
-"""Sounds and videos as rows: Parquet as Hugging Face writes it (bytes, {bytes, path} or {array, sampling_rate}), and lists."""
+"""Sounds and videos as rows: lists, and Parquet as Hugging Face writes it, of bytes, {bytes, path} or samples."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ PyAV decodes, or torchcodec where it is asked for. A rotation that a phone has n
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import av
@@ -19,7 +19,7 @@ from av.video.reformatter import VideoReformatter
 from ..errors import UserError, unknown
 from .videoindex import File, Header, VideoError, VideoIndex, header, index_of, opened
 
-__all__ = ["Header", "VideoError", "VideoIndex", "frames_at", "header", "index_of"]
+__all__ = ["Header", "VideoError", "VideoIndex", "each_frame", "frames_at", "header", "index_of"]
 READERS = ("pyav", "torchcodec")
 READER = "TWOVIEWS_VIDEO_READER"  # the environment's choice
 NEAR = 8  # frames that are decoded rather than skipped by a seek
@@ -45,28 +45,47 @@ def frames_at(
         raise UserError(f"frames {wanted[0]} to {wanted[-1]} of a video that has {len(index):,}")
     found = _by_torchcodec(file, index, wanted, max_side) if reader == "torchcodec" else None
     if found is None:
-        found = _by_pyav(file, index, wanted, max_side)
+        out = np.empty(0, np.uint8)
+
+        def keep(row: int, x: np.ndarray, _: Any) -> None:
+            nonlocal out
+            out = out if out.size else np.empty((len(wanted), *x.shape), np.uint8)
+            out[row] = x
+
+        each_frame(file, index, wanted, keep, max_side)
+        found = out
     return found if len(wanted) == len(places) and (where[:-1] < where[1:]).all() else found[where]
 
 
-def _by_pyav(file: File, index: VideoIndex, wanted: np.ndarray, max_side: int | None) -> np.ndarray:
-    """By seeking; of files whose key frames cannot be sought or begun at, from one earlier or from the beginning."""
+def each_frame(
+    file: File,
+    index: VideoIndex,
+    wanted: np.ndarray,
+    keep: Callable[[int, np.ndarray, Any], None],
+    max_side: int | None = None,
+) -> None:
+    """Call keep(i, (h, w, 3) uint8, PyAV's frame) for each of some places, ascending; only one frame is held.
+
+    By seeking; of files whose key frames cannot be sought or begun at all over again, from one earlier or from the
+    beginning. Raises VideoError.
+    """
     for back in (len(index.keys),) if index.counted else (0, 1, len(index.keys)):
-        found = _sought(file, index, wanted, max_side, back)
-        if found is not None:
-            return found
+        if _sought(file, index, wanted, max_side, back, keep):
+            return
     raise VideoError(_short(file, index))
 
 
-def _sought(file: File, index: VideoIndex, wanted: np.ndarray, max_side: int | None, back: int) -> np.ndarray | None:
-    """Decode from some key frame before each wanted frame, or on from where decoding stands; None where one fails.
+def _sought(
+    file: File, index: VideoIndex, wanted: np.ndarray, max_side: int | None, back: int, keep: Callable[..., None]
+) -> bool:
+    """Decode from some key frame before each wanted frame, or on from where decoding stands; False where one fails.
 
     back: 0: from the last key frame before it, 1: from the one before that, and so on.
     """
     times = index.pts[wanted]
     starts = index.keys[np.maximum(np.searchsorted(index.keys, times, side="right") - 1 - back, 0)]
     places = np.searchsorted(index.pts, starts)
-    out: np.ndarray | None = None
+    shape: tuple[int, ...] | None = None
     with opened(file) as (container, stream):
         stream.thread_type, stream.thread_count = "SLICE", 1  # frames in parallel cost a delay at each seek
         frames, at, shaper = _decoded(container, stream, index, times), 0, VideoReformatter()
@@ -76,13 +95,13 @@ def _sought(file: File, index: VideoIndex, wanted: np.ndarray, max_side: int | N
                 frames = _decoded(container, stream, index, times)
             frame = _next(frames, pts)
             if frame is None:
-                return None
+                return False
             x, at = _pixels(frame, max_side, shaper), int(wanted[row])
-            out = np.empty((len(wanted), *x.shape), np.uint8) if out is None else out
-            if x.shape != out.shape[1:]:
-                raise VideoError(f"its frames change their size, from {out.shape[1:3]} to {x.shape[:2]}")
-            out[row] = x
-    return out
+            shape = shape or x.shape
+            if x.shape != shape:
+                raise VideoError(f"its frames change their size, from {shape[:2]} to {x.shape[:2]}")
+            keep(row, x, frame)
+    return True
 
 
 def _decoded(container: Any, stream: Any, index: VideoIndex, times: np.ndarray) -> Iterator[tuple[int | None, Any]]:

@@ -141,18 +141,17 @@ def _listed(path: str) -> tuple[Recordings, Spans]:
     said = []
     files = sorted({name for name in paths if os.path.isfile(os.path.join(root, name))})
     if not files:
-        raise DataError(
-            f"'{path}' lists {len(paths):,} videos and none is there; the first would be '{os.path.join(root, paths[0])}'"
-            if paths
-            else f"'{path}' has no rows"
-        )
+        missing = f"; the first would be '{os.path.join(root, paths[0])}'" if paths else ""
+        raise DataError(f"'{path}' lists {len(paths):,} videos and none is there{missing}")
     place = {name: i for i, name in enumerate(files)}
     file = np.array([place.get(name, -1) for name in paths], np.int64)
-    for bad, why in ((file < 0, "name no file"), (~(file < 0) & ~_forward(begin, end), "end before they begin")):
+    forward = _forward(begin, end)
+    backward = (file >= 0) & ~forward, "end before they begin, or begin before 0"
+    for bad, why in ((file < 0, "name no file"), backward):
         if bad.any():
-            first = int(np.argmax(bad))
-            said.append(f"{int(bad.sum()):,} of {len(paths):,} rows of '{path}' {why}, the first '{paths[first]}'")
-    kept = (file >= 0) & _forward(begin, end)
+            row = int(np.argmax(bad))
+            said.append(f"{int(bad.sum()):,} of {len(paths):,} rows of '{path}' {why}, the first '{paths[row]}'")
+    kept = (file >= 0) & forward
     if not kept.any():
         raise DataError(f"no row of '{path}' is a stretch of a video: {'; '.join(said)}")
     rows = np.flatnonzero(kept).tolist()

@@ -5,6 +5,7 @@ data -> listing (names, places, labels) -> headers -> Videos -> uint8 frames, at
 
 from __future__ import annotations
 
+import os
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,12 @@ from torch import Tensor
 from ..errors import BrokenItem, DataError, UserError, unknown
 from .check import in_order
 from .image import STAMPED, spread
-from .listing import few
+from .listing import Names, few
 from .mediafiles import Recordings, item
-from .medialabels import known
+from .medialabels import Known, known
 from .videofiles import Clips, Spans, is_video, list_videos
 
-Moments = Callable[[int, np.random.Generator | None], np.ndarray]  # (frames there are, dice or None) -> frames to read
+Moments = Callable[[int, np.random.Generator | None], np.ndarray]  # (frames there are, dice or None) -> (clips, frames)
 HEAD = np.dtype([("seconds", "f8"), ("width", "i4"), ("height", "i4"), ("rate", "f4"), ("streams", "i2")])
 ORDERS = ("", "reversed", "shuffled")
 KEPT = 256  # lists of frames that a process remembers
@@ -46,7 +47,7 @@ class Videos:
     splits:   names of the splits, and split: (N,) int8 places in them, -1 for none; None where there are none.
     moments:  which frames `read` gives; set by `sampled`. None: all.
     epoch:    None: nothing is random; a number: the moments of that epoch of training.
-    order:    "", "reversed" or "shuffled": in which order frames are given; set by `ordered`.
+    order:    "", "reversed" or "shuffled": in which order the frames of a clip are given; set by `ordered`.
     held:     frames by video, once `hold` has decoded them; of one that cannot be, the reason.
     notes:    file -> why it is left out, as far as its header tells.
     said:     what matching labels with videos found, in words.
@@ -103,17 +104,15 @@ class Videos:
     def frames(self, index: int) -> np.ndarray:
         """(F, h, w, 3) uint8: the same."""
         file = int(self.file[index])
-        places = self._places(index)
-        if not len(places):
-            begin, end = self.span(index)
-            raise BrokenItem(f"no frame from {begin:.2f} to {end:.2f} s: it is {self._length(file):.2f} s long")
+        places = self.places(index)
         if self.moments is not None:
             rng = None if self.epoch is None else np.random.default_rng([self.seed, self.epoch, index])
-            places = places[self.moments(len(places), rng)]
+            places = places[self.moments(len(places), rng)]  # (clips, frames)
         if self.order == "reversed":
-            places = places[::-1]
+            places = places[..., ::-1]
         elif self.order == "shuffled":
-            places = places[_mixed(len(places), np.random.default_rng([self.seed, index]))]
+            places = places[..., _mixed(places.shape[-1], np.random.default_rng([self.seed, index]))]
+        places = places.ravel()
         if isinstance(self.listing.store, Clips):
             x = self.listing.store.frames(file)[places]
         elif self.held is not None and file in self.held:
@@ -124,7 +123,7 @@ class Videos:
         else:
             from .videodecode import frames_at
 
-            x = frames_at(item(self.listing, file), self._index(file), places, self.max_side)
+            x = frames_at(item(self.listing, file), self.index_of(file), places, self.max_side)
         return np.ascontiguousarray(x)
 
     def sampled(self, moments: Moments, seed: int = 0) -> Videos:
@@ -149,9 +148,14 @@ class Videos:
         step = seconds if step is None else step
         if not (seconds > 0 and step > 0):
             raise UserError(f"windows need seconds and a step above 0, got {seconds} and {step}")
+        files = np.unique(self.file).tolist()
+        measured = in_order(lambda row: self._measured(files[row]), len(files))
+        lengths = dict(zip(files, measured, strict=True))
         row, begin, end = [], [], []
         for i in range(len(self)):
             first, last = self.span(i)
+            length = lengths[int(self.file[i])]
+            last = length if np.isnan(self.end[i]) else min(last, length)
             count = max(1, int(np.floor((last - first - seconds / 2) / step + 1e-9)) + 1)
             whole = last - first <= seconds
             for k in range(1 if whole else count):
@@ -170,13 +174,13 @@ class Videos:
 
         def one(row: int) -> np.ndarray | str:
             try:
-                index = self._index(files[row])
+                index = self.index_of(files[row])
                 return frames_at(item(self.listing, files[row]), index, np.arange(len(index)), self.max_side)
             except BrokenItem as broken:
                 return str(broken)
 
         held: dict[int, np.ndarray | str] = {}
-        for row, found in enumerate(in_order(one, len(files))):
+        for row, found in enumerate(in_order(one, len(files), task=1)):
             held[files[row]] = found
             if progress:
                 progress(row + 1, len(files))
@@ -184,7 +188,7 @@ class Videos:
 
     @property
     def bytes(self) -> float:
-        """Of all frames of all videos when they are held, as far as headers tell; 0 where they are in memory already."""
+        """Of all frames of all videos when they are held, as far as headers tell; 0 where they are in memory."""
         if isinstance(self.listing.store, Clips) or self.held is not None:
             return 0.0
         heads = self.heads[np.unique(self.file)]
@@ -217,8 +221,33 @@ class Videos:
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "indices": OrderedDict()}  # a worker makes its own
 
+    def places(self, index: int) -> np.ndarray:
+        """(n,) int64: which frames of its video an item has, in the order of time. Raises BrokenItem for none."""
+        found = self._places(index)
+        if not len(found):
+            begin, end = self.span(index)
+            length = self._length(int(self.file[index]))
+            raise BrokenItem(f"no frame from {begin:.2f} to {end:.2f} s: it is {length:.2f} s long")
+        return found
+
+    def _measured(self, file: int) -> float:
+        """A video's length by its frames, for headers may tell the sound's; if they cannot be listed, its header's."""
+        try:
+            return self._length(file)
+        except BrokenItem:
+            return float(self.heads["seconds"][file])
+
+    def index_of(self, file: int) -> Any:
+        """The list of a video's frames (videoindex.py); those used last are remembered. Raises BrokenItem."""
+        from .videodecode import index_of
+
+        found = self.indices.pop(file, None) or index_of(item(self.listing, file))
+        self.indices[file] = found  # as the one used last
+        while len(self.indices) > KEPT:
+            self.indices.popitem(last=False)
+        return found
+
     def _places(self, index: int) -> np.ndarray:
-        """(n,) int64: which frames of its video an item has, one after the other in time."""
         shown = self._shown(int(self.file[index]))
         begin, end = self.begin[index], self.end[index]
         first = 0 if np.isnan(begin) else int(np.searchsorted(shown, begin - 1e-6))
@@ -234,21 +263,11 @@ class Videos:
         """(n,) seconds at which the frames of a video appear; of an array one a second."""
         if isinstance(self.listing.store, Clips):
             return np.arange(self.listing.store.clips.shape[1], dtype=np.float64)
-        return self._index(file).seconds
+        return self.index_of(file).seconds
 
     def _length(self, file: int) -> float:
         store = self.listing.store
-        return float(store.clips.shape[1]) if isinstance(store, Clips) else self._index(file).length
-
-    def _index(self, file: int) -> Any:
-        """The list of a video's frames; the last ones are remembered."""
-        from .videodecode import index_of
-
-        if file not in self.indices:
-            self.indices[file] = index_of(item(self.listing, file))
-            while len(self.indices) > KEPT:
-                self.indices.popitem(last=False)
-        return self.indices[file]
+        return float(store.clips.shape[1]) if isinstance(store, Clips) else self.index_of(file).length
 
 
 def _mixed(count: int, rng: np.random.Generator) -> np.ndarray:
@@ -271,9 +290,9 @@ def videos(
 ) -> Videos:
     """A source of videos, their headers read and nothing decoded yet.
 
-    data:     a folder (any depth), .zip, .tar (.gz), .parquet file or folder of them with the files' bytes; a .csv, .tsv
-              or .parquet list with a column of paths and maybe of start and end in seconds, each row an item; clips
-              uint8 (N, T, H, W[, C]) as array, (array, labels), .npy or .npz.
+    data:     a folder (any depth), .zip, .tar (.gz), .parquet file or folder of them with the files' bytes; a .csv,
+              .tsv or .parquet list with a column of paths and maybe of start and end in seconds, each row an item;
+              clips uint8 (N, T, H, W[, C]) as array, (array, labels), .npy or .npz.
     labels:   a .csv, .tsv or .parquet file with a column of paths; a pattern of file names as "{action}_{_}"; a list of
               integers or words. None: what the data has (sub-folders, columns), if anything.
     label:    which column or field. None: one called label, else the first of few words or small whole numbers.
@@ -287,7 +306,7 @@ def videos(
     if rate is not None and not 0 < rate <= 1000:
         raise UserError(f"rate must be above 0 and at most 1,000 frames a second, got {rate}")
     listing, spans = list_videos(data)
-    about = known(_with_columns(listing, spans), labels, label)
+    about = _known(listing, spans, labels, label)
     source, places = name or listing.name, np.arange(len(spans.file) if spans else listing.count)
     if split is not None:
         if not about.splits:
@@ -324,7 +343,7 @@ def videos(
 
 def splits(data: Any, labels: Any = None) -> list[str]:
     """The splits of some data, such as ["train", "val", "test"]; [] when there are none. Raises DataError."""
-    return list(known(_with_columns(*list_videos(data)), labels).splits)
+    return list(_known(*list_videos(data), labels).splits)
 
 
 def read_heads(listing: Recordings, places: np.ndarray) -> tuple[np.ndarray, dict[str, str]]:
@@ -374,11 +393,13 @@ def notes_of_videos(source: Videos) -> list[str]:
     return out + source.said
 
 
-def _with_columns(listing: Recordings, spans: Spans | None) -> Recordings:
-    """A listing with an item for each stretch, as labels are matched with."""
+def _known(listing: Recordings, spans: Spans | None, labels: Any, label: str | None = None) -> Known:
+    """What is known of each item. A table or a pattern tells of videos, so of all stretches of one the same."""
     if spans is None:
-        return listing
-    from .listing import Names
-
+        return known(listing, labels, label)
+    if isinstance(labels, str | os.PathLike):
+        found = known(listing, labels, label)
+        own = {name: getattr(found, name) for name in ("labels", "split")}
+        return replace(found, **{name: codes[spans.file] for name, codes in own.items() if codes is not None})
     names = Names([listing.key(int(file)).encode("utf-8", "surrogateescape") for file in spans.file])
-    return replace(listing, count=len(spans.file), names=names, columns=spans.columns)
+    return known(replace(listing, count=len(spans.file), names=names, columns=spans.columns), labels, label)

@@ -185,8 +185,8 @@ def resized(table: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
 
 def sines(count: int, dim: int) -> Tensor:
     """(N, D) float32: sin and cos of places 0 ... N - 1, D / 2 wavelengths each (Vaswani et al. 2017)."""
-    angle = torch.arange(count)[:, None] / 10_000 ** (torch.arange(0, dim, 2) / dim)
-    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :dim]
+    angle = torch.arange(count, dtype=torch.float64)[:, None] / 10_000 ** (torch.arange(0, dim, 2) / dim).double()
+    return torch.stack([angle.sin(), angle.cos()], -1).flatten(1)[:, :dim].float()
 
 
 def first_weights(module: nn.Module) -> None:

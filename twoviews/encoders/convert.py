@@ -83,7 +83,15 @@ def load_into(encoder: nn.Module, weights: Weights, source: str | None = None, g
 def with_weights(encoder: Module, weights: str | None) -> Module:
     """The encoder, filled from a file where one is given: the last thing a factory does. `loaded` says how it went."""
     if weights is not None:
-        encoder.loaded = load_into(encoder, weights)  # type: ignore[assignment]
+        from .start import from_image
+
+        try:
+            loaded: Loaded | None = load_into(encoder, weights)
+        except UserError:
+            loaded = from_image(encoder, weights)
+            if loaded is None:
+                raise
+        encoder.loaded = loaded  # type: ignore[assignment]
     return encoder
 
 

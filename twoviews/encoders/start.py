@@ -15,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError, unknown
-from .blocks import resized
+from .blocks import SIZES, resized
+from .convert import Loaded, Weights, load_into
 from .spacetime import DividedBlock, Factorised, FramesThenTime, SelfBlock, TimeSformer, quiet
-from .vit import ViT
+from .vit import POOLS, ViT, vit
 
 PATCHES = ("central", "inflate")
 TEMPORALS = ("copy", "random")
@@ -70,6 +71,27 @@ def init_from_image(encoder: nn.Module, vit: ViT, patch: str = "central", tempor
         if temporal == "copy" and isinstance(block, DividedBlock):
             block.time_norm.load_state_dict(block.norm1.state_dict())
     quiet(space)
+
+
+def from_image(encoder: nn.Module, weights: Weights) -> Loaded | None:
+    """Begin as the image ViT in a file, as `init_from_image` does; None where the file holds none that fits."""
+    space = getattr(encoder, "space", encoder)
+    of_photos = isinstance(encoder, ViT) and encoder.patch.tubelet * encoder.built[0] == 1
+    if of_photos or not isinstance(space, (ViT, Factorised, TimeSformer)):
+        return None
+    p, t = space.patch.patch, space.patch.tubelet
+    named = [name for name, (dim, depth, _) in SIZES.items() if (dim, depth) == (space.dim, len(space.blocks))]
+    channels = space.patch.proj.in_features // (t * p * p)
+    mlp = space.state_dict()["blocks.0.mlp.fc1.weight"].shape[0] / space.dim
+    for pool in POOLS:
+        try:
+            image = vit(channels, space.built[1] * p, p, named[0], pool, mlp=mlp)
+            loaded = load_into(image, weights)
+            init_from_image(encoder, image)
+        except (UserError, IndexError):
+            continue
+        return Loaded(f"{loaded.origin}, of photos: each begins in the central frame", loaded.left, loaded.resized)
+    return None
 
 
 def _boxes(vit: ViT, tubelet: int, patch: str) -> Tensor:

@@ -99,8 +99,8 @@ class ViT(nn.Module):
         return resized(self.pos[0, self.prefix :], self.built, grid)[None]
 
     def visible(self, x: Tensor, keep: Tensor) -> Tensor:
-        """(B, K, D) of the tokens at places keep (B, K) int64, when the encoder sees no others (MAE)."""
-        return self.encode(self.patches(x), self.grid(x), keep)[:, self.prefix :]
+        """(B, [1 +] K, D): a class token and the tokens at places keep (B, K) int64; no others are seen (MAE)."""
+        return self.encode(self.patches(x), self.grid(x), keep)
 
     def tokens(self, x: Tensor) -> Tensor:
         """(B, C, [F,] H, W) -> (B, N, D), the class token left out."""

@@ -59,11 +59,13 @@ def model(
 def raw_pixels(x: Tensor) -> tuple[Tensor, None]:
     """(B, C, H, W) -> (B, C * h * w): the pixels of a view, averaged down to at most 32 x 32 to bound the width.
 
-    A grid of patches (B, R, W, C, h, w) is bounded as a whole: R * h and W * w by 32. Clips (B, C, T, H, W) keep up to
-    16 moments, their frames reduced to 16 x 16.
+    A grid of patches (B, R, W, C, h, w) is bounded as a whole: R * h and W * w by 32. Clips (B, C, T, H, W) keep 16
+    moments of 8 x 8 pixels at most, as many numbers.
     """
     if x.ndim == 5:
-        size = [min(PIXELS // 2, side) for side in x.shape[2:]]
+        size = [
+            min(most, side) for most, side in zip((PIXELS // 2, PIXELS // 4, PIXELS // 4), x.shape[2:], strict=True)
+        ]
         return interpolate(x, size, mode="area").flatten(1), None
     if x.ndim == 6:
         size = [min(side, max(1, PIXELS // count)) for count, side in zip(x.shape[1:3], x.shape[4:], strict=True)]
@@ -90,7 +92,7 @@ def features_of(
 ) -> dict[str, Features]:
     """The features of every readable item under each model, in the source's order, on the CPU; items are read once.
 
-    views:    (images, sizes, None) -> [x, ...], as `center`; the first view is used.
+    views:    (images, sizes, None) -> [x, ...], as `center`; of several views (clips of a video) h and z are averaged.
     progress: called with (items done, all items) after each batch.
     skipped:  filled with key -> reason of the items that could not be read; no Features has them.
     Raises DataError when no item can be read.
@@ -103,15 +105,20 @@ def features_of(
         skipped |= batch.broken
         if batch.images is not None:
             ids.append(batch.ids)
-            x = views(batch.images, batch.sizes, None)[0]
+            seen = views(batch.images, batch.sizes, None)
             for name, run in models.items():
-                h, z = run(x)
-                outputs[name].append((h.cpu(), None if z is None else z.cpu()))
+                outputs[name].append(mean([run(x) for x in seen]))
         if progress:
             progress(rows.stop, len(source))
     if not ids:
         raise nothing_read(source, skipped)
     return {name: gather(source, ids, *zip(*out, strict=True)) for name, out in outputs.items()}
+
+
+def mean(views: Sequence[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """(h, z) of items from those of their views, on the CPU."""
+    h, z = ([part.cpu() for part in parts if part is not None] for parts in zip(*views, strict=True))
+    return torch.stack(h).mean(0), torch.stack(z).mean(0) if z else None
 
 
 def gather(source: Source, ids: Sequence[Tensor], h: Sequence[Tensor], z: Sequence[Tensor | None] = ()) -> Features:

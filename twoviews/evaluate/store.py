@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..checkpoint import writing
 from ..types import Features, Source
-from .embed import Model, Progress, Views, batches, gather, nothing_read, slices
+from .embed import Model, Progress, Views, batches, gather, mean, nothing_read, slices
 from .formats import whole, writer
 
 PART = 1000  # items of one part
@@ -65,7 +65,7 @@ def embed_to(
             broken |= batch.broken
             if batch.images is not None:
                 ids.append(batch.ids)
-                h.append(model(views(batch.images, batch.sizes, None)[0])[0].cpu())
+                h.append(mean([model(x) for x in views(batch.images, batch.sizes, None)])[0])
             if progress:
                 progress(rows.stop, len(source))
         tensors = {"ids": torch.cat(ids), "h": torch.cat(h or [torch.empty(0, 0)])}

@@ -55,7 +55,7 @@ class CPC(Method):
             name = type(encoder).__name__
             raise UserError(
                 f"method=cpc needs an encoder that predicts what comes next, and {name} has no places(x): "
-                "use encoder=wave for recordings, patch_net for photos, sentence_net for documents"
+                "use encoder=wave for recordings, patch_net for photos, frame_net for videos, sentence_net for texts"
             )
         if heads not in HEADS:
             raise unknown("heads", heads, HEADS)

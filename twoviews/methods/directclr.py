@@ -48,10 +48,7 @@ class DirectCLR(Method):
         return unit(h[:, : self.dim])
 
     def forward(self, batch: Batch) -> Out:
-        if len(batch.views) != 2:
-            got = len(batch.views)
-            raise UserError(f"DirectCLR compares two views, got {got}: choose views=two_crops, of sound two_sounds")
-        h1, h2 = (self.encoder(x) for x in batch.views)  # (B, D)
+        h1, h2 = (self.encoder(x) for x in batch.compared("DirectCLR"))  # (B, D)
         z1, z2 = self.project(h1), self.project(h2)  # (B, d0)
         loss = symmetric_info_nce(z1, z2, self.temperature)
         chance = math.log(len(z1) * world())

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..dist import gather, shuffled, world
 from ..ema import EMA
-from ..errors import UserError
 from ..heads import linear, mlp, unit
 from ..negatives import Queue
 from ..objectives.contrast import info_nce
@@ -60,10 +59,7 @@ class MoCo(Method):
         return unit(shuffled(self.target, x))  # (B, D)
 
     def forward(self, batch: Batch) -> Out:
-        if len(batch.views) != 2:
-            got = len(batch.views)
-            raise UserError(f"MoCo compares two views, got {got}: choose views=two_crops, of sound two_sounds")
-        x1, x2 = batch.views
+        x1, x2 = batch.compared("MoCo")
         negatives = self.queue.keys if self.queue is not None else None
         h = self.encoder(x1)
         q, k = self.project(h), self.key(x2)

@@ -37,8 +37,8 @@ class SimCLR(Method):
         return unit(self.head(h))
 
     def forward(self, batch: Batch) -> Out:
-        count = len(batch.views)
-        h = encode(self.encoder, batch.views)  # (V*B, D)
+        seen = batch.compared("SimCLR", more=True)
+        count, h = len(seen), encode(self.encoder, seen)  # (V*B, D)
         views = self.project(h).chunk(count)  # V of (B, D)
         loss = nt_xent(views, self.temperature)
         chance = math.log1p(count * (len(batch.ids) * world() - 1))

@@ -20,17 +20,16 @@ from .predicted import cpc_photos
 from .predicted_text import cpc_text
 from .sounds import cpc_sounds
 from .text import word2vec
-from .videos import video_cpc, video_mae
+from .videos import video_cpc, video_mae, video_simclr
 
 
 def auto(data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None) -> Run:
-    """SimCLR for photos, CPC for sound and videos (VideoMAE with a GPU), BERT4Rec for a log, metapath2vec or DeepWalk
-    for a graph, word2vec for text."""
+    """SimCLR for photos and videos, CPC for sound, BERT4Rec for a log, metapath2vec or DeepWalk for a graph, word2vec
+    for text."""
     if is_sound(data):
         return cpc_sounds(data, device=device, labels=labels, read=read)
     if is_video(data):
-        learn = video_mae if device.startswith("cuda") else video_cpc
-        return learn(data, device=device, labels=labels, read=read)
+        return video_simclr(data, device=device, labels=labels, read=read)
     if is_graph(data):
         recipe = deepwalk if of_one_type(data, labels, read) else metapath2vec
         return recipe(data, labels=labels, read=read)

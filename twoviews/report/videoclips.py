@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..data.videos import Videos
-from ..evaluate.embed import batches, gather, model, nothing_read, slices
+from ..evaluate.embed import batches, gather, mean, model, nothing_read, slices
 from ..evaluate.split import take
 from ..masks import tubes
 from ..methods.mae import CLIPS, MAE
@@ -59,7 +59,7 @@ def collect(
     for group, batch in zip(groups, batches(source, groups, device, workers), strict=True):
         broken |= batch.broken
         if batch.images is not None:
-            hs.append(embed(view(batch.images, batch.sizes, None)[0])[0].cpu())
+            hs.append(mean([embed(x) for x in view(batch.images, batch.sizes, None)])[0])
             ids.append(batch.ids)
             seen = view.pictures(batch.images, batch.sizes, None)[0]  # (B, 3, T, S, S)
             pictures += [reduced(painted(x), SIDE / x.shape[1]) for x in seen[:, :, seen.shape[2] // 2]]
