@@ -574,3 +574,32 @@ def test_a_line_cut_short_is_left_out(tmp_path):
     assert read_course(tmp_path).step == 1
     with pytest.raises(UserError, match="is not a run"):
         read_course(tmp_path / "no")
+
+
+@pytest.mark.parametrize(
+    ("series", "name"),
+    [
+        ({"explained": (-0.3, 0.2)}, None),
+        ({"explained": (-0.3, 0.2), "uniformity": -0.03, "z_spread": 0.1, "z_rank": 2}, None),  # alike by nature
+        ({"explained": (-0.3, 0.0)}, "nothing drawn yet"),
+        ({"explained": (0.5, 0.97)}, "task too easy"),
+        ({"explained": (-0.3, 0.2), "update": (0.3, 0.001)}, "learning rate too high"),
+        (
+            {
+                "explained": (-0.3, 0.2),
+                "evaluation": {
+                    "rows": {
+                        "chance": {"linear": SCORE | {"value": 0.1}},
+                        "ours, h": {"linear": SCORE},
+                        "ours, h, shuffled": {"linear": SCORE},
+                    }
+                },
+            },
+            "order of frames unused",
+        ),
+    ],
+)
+def test_what_draws_hidden_patches_is_judged_by_what_it_explains(series, name):
+    found = diagnose(course(chance=None, matched=None, alignment=None, in_play=None, **series))
+    assert [f.name for f in found.findings] == [name] * (name is not None)
+    assert name or "20.0% of what the hidden patches hold" in found.sentence

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from statistics import median
 
 from . import ahead_rules as of_ahead
+from . import hidden_rules as of_hidden
 from . import history_rules as of_histories
 from . import table_rules as of_tables
 from . import video_rules as of_videos
@@ -280,6 +281,11 @@ OF_AHEAD: tuple[tuple[Rule, ...], ...] = (  # of methods that predict, whatever 
     (),
     (reads_labels, known_test, *of_ahead.BESIDE, of_videos.order_unused, starved),
 )
+OF_HIDDEN: tuple[tuple[Rule, ...], ...] = (  # of methods that draw what is hidden
+    (too_fast, *of_hidden.CAUSES),
+    (),
+    (reads_labels, known_test, of_videos.order_unused, starved),
+)
 OF_TABLES: tuple[tuple[Rule, ...], ...] = (of_tables.CAUSES, of_tables.WORSE, of_tables.BESIDE)
 
 
@@ -292,6 +298,8 @@ def diagnose(course: Course) -> Diagnosis:
         if course.of_tables
         else OF_AHEAD
         if course.horizons
+        else OF_HIDDEN
+        if course.values("explained")
         else (CAUSES, (), BESIDE)
     )
     cause = of_tables.diverged(course) if course.of_tables else diverged(course)
@@ -319,6 +327,8 @@ def well(c: Course) -> str:
         return of_histories.well(c)
     if c.horizons:
         return of_ahead.well(c)
+    if c.values("explained"):
+        return of_hidden.well(c)
     said = [f"effective rank of z {c.late('z_rank'):.0f}"]
     if not math.isnan(chance := c.late("chance")):
         said = [f"loss {c.late('loss'):.2f} against {chance:.2f} for knowing nothing", *said]
