@@ -29,8 +29,9 @@ def parameters(module):
 @pytest.mark.parametrize("name", PHOTO_ENCODERS)
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_contract(name, channels):
-    encoder = ENCODERS[name](channels=channels, width=8 if name == "small" else 1 / 8).eval()
-    x = torch.randn(2, channels, 33, 40)
+    small = {"small": {"width": 8}, "vit": {"size": "test", "patch": 11, "image": 33, "pool": "mean"}}
+    encoder = ENCODERS[name](channels=channels, **small.get(name, {"width": 1 / 8})).eval()
+    x = torch.randn(2, channels, 33, 44)
     h, tokens = encoder(x), encoder.tokens(x)
     assert h.shape == (2, encoder.dim)
     assert tokens.shape[::2] == (2, encoder.dim)

@@ -21,7 +21,6 @@ import torch
 from conftest import DATA
 from madevideos import decoded, pattern, turn, write_sound, write_video
 
-import twoviews.data.videos as module
 from twoviews.data.checkvideos import check_videos
 from twoviews.data.clipviews import two_clips
 from twoviews.data.videos import is_video, notes_of_videos, splits, videos
@@ -433,7 +432,7 @@ def test_held_frames_equal(three):
 
 
 def test_lists_of_frames_used_last_are_remembered(three, monkeypatch):
-    monkeypatch.setattr(module, "KEPT", 2)
+    monkeypatch.setattr("twoviews.data.videosource.KEPT", 2)
     source = videos(three)
     for i in (0, 1, 0, 2):
         source.index_of(i)

@@ -18,8 +18,8 @@ def nothing_drawn(c: Course) -> Finding | None:
     return Finding(
         "nothing drawn yet",
         "watch",
-        f"after {c.step:,} steps the decoder explains {max(0.0, c.late('explained')):.1%} of what the hidden patches hold: "
-        "it draws each as its mean",
+        f"after {c.step:,} steps the decoder explains {max(0.0, c.late('explained')):.1%} of what the hidden patches "
+        "hold: it draws each as its mean",
         f"Train longer (epochs), raise optimizer.lr{c.given('lr', 'optimizer')}, or hide less (method.mask=0.5)",
     )
 

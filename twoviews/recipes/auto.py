@@ -24,8 +24,10 @@ from .videos import video_cpc, video_mae, video_simclr
 
 
 def auto(data: Any, *, device: str = "cpu", labels: str | None = None, read: Mapping[str, Any] | None = None) -> Run:
-    """SimCLR for photos and videos, CPC for sound, BERT4Rec for a log, metapath2vec or DeepWalk for a graph, word2vec
-    for text."""
+    """SimCLR for photos and videos, CPC for sound, BERT4Rec for logs, metapath2vec for graphs, word2vec for text.
+
+    DeepWalk for graphs of one type.
+    """
     if is_sound(data):
         return cpc_sounds(data, device=device, labels=labels, read=read)
     if is_video(data):
