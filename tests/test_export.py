@@ -28,6 +28,7 @@ from twoviews.data.views import center, two_crops
 from twoviews.encoders.resnet import Basic, ResNet, resnet18
 from twoviews.encoders.small import small
 from twoviews.encoders.timm import timm_encoder
+from twoviews.encoders.vit import vit
 from twoviews.errors import UserError
 from twoviews.export import FORMATS, Preparation, export_encoder, load_network, write
 from twoviews.export.huggingface import processor
@@ -99,6 +100,17 @@ def network_of(format, folder, head):
     else:
         encoder.load_state_dict(weights)
     return lambda x: [h := encoder.eval()(x), method.eval().project(h)][: 1 + head]
+
+
+@pytest.mark.parametrize("format", ["onnx", "torch-export"])
+def test_a_vit_leaves_with_any_number_of_photos(format, tmp_path):
+    encoder = partial(vit, size="test", patch=4, image=12)
+    result = fit(a_run(encoder=encoder), tmp_path / "run", quiet=True)
+    network = network_of(format, export(result.folder, format, out=tmp_path / "out", quiet=True), False)
+    for items in (1, 3):
+        x = torch.randn(items, 3, 12, 12)
+        with torch.no_grad():
+            torch.testing.assert_close(network(x)[0], result.method.encoder.eval()(x), atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("head", [False, True])

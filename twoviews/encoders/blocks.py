@@ -152,7 +152,7 @@ class Tubelets(nn.Module):
     def cut(self, x: Tensor) -> Tensor:
         """(B, C, F, H, W) -> (B, T, N, P): the boxes, a row of numbers each."""
         t, h, w = self.grid(x)
-        b, c, s, p = len(x), x.shape[1], self.tubelet, self.patch
+        b, c, s, p = x.shape[0], x.shape[1], self.tubelet, self.patch
         return x.reshape(b, c, t, s, h, p, w, p).permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(b, t, h * w, c * s * p * p)
 
     def forward(self, x: Tensor) -> Tensor:

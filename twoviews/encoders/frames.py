@@ -66,7 +66,7 @@ class FrameNet(nn.Module):
         """(B, C, T, H, W) -> (B, T, D): z, each frame alone."""
         if x.ndim != 5:
             raise UserError(f"frame_net reads clips (B, C, T, H, W), got a tensor of shape {tuple(x.shape)}")
-        return self.frame(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (len(x), -1))
+        return self.frame(x.transpose(1, 2).flatten(0, 1)).unflatten(0, (x.shape[0], -1))
 
     def places(self, x: Tensor) -> Places:
         """z and c of each frame, a row of one place; c_t knows frames 1 ... t."""

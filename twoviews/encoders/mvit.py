@@ -209,7 +209,7 @@ class MViT(nn.Module):
             pos = resized(self.pos[0], (1, *self.built[1:]), (1, *grid[1:]))
             time = resized(self.pos_time[0], (self.built[0], 1, 1), (grid[0], 1, 1))
             x, first = x + (time[:, None] + pos).flatten(0, 1), first + self.pos_cls
-        x = torch.cat([first.expand(len(x), -1, -1).to(x.dtype), x], 1)
+        x = torch.cat([first.expand(x.shape[0], -1, -1).to(x.dtype), x], 1)
         for block, stride in zip(self.blocks, self.strides, strict=True):
             x = block(x, grid, only if block is self.blocks[-1] else None)
             grid = strided(grid, stride)

@@ -65,7 +65,7 @@ class OverTime(nn.Module):
         if self.pos is not None:
             first = first + self.pos[:, :1]
             x = x + resized(self.pos[0, 1:], (self.frames, 1, 1), (x.shape[1], 1, 1))
-        x = torch.cat([first.expand(len(x), -1, -1).to(x.dtype), x], 1)
+        x = torch.cat([first.expand(x.shape[0], -1, -1).to(x.dtype), x], 1)
         return self.norm(through(self.blocks, x, only))
 
 

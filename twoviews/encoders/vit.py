@@ -87,7 +87,7 @@ class ViT(nn.Module):
         x = x if pos is None else x + pos
         if self.cls is not None:
             first = self.cls if self.pos is None else self.cls + self.pos[:, :1]
-            x = torch.cat([first.expand(len(x), -1, -1).to(x.dtype), x], 1)
+            x = torch.cat([first.expand(x.shape[0], -1, -1).to(x.dtype), x], 1)
         return self.norm(through(self.blocks, x, only))
 
     def positions_at(self, grid: tuple[int, int, int]) -> Tensor | None:

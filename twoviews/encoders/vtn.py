@@ -65,7 +65,7 @@ class Longformer(nn.Module):
 
     def forward(self, x: Tensor, only: int | None = None) -> Tensor:
         frame = torch.arange(x.shape[1] + 1, device=x.device) - 1  # -1: the class token
-        x = torch.cat([self.cls.expand(len(x), -1, -1).to(x.dtype), x], 1) + self.kind[(frame < 0).long()]
+        x = torch.cat([self.cls.expand(x.shape[0], -1, -1).to(x.dtype), x], 1) + self.kind[(frame < 0).long()]
         if self.pos is not None:
             x = x + self.pos[torch.where(frame < 0, FRAMES, frame % FRAMES)]
         x = self.norm(x)

@@ -35,6 +35,7 @@ PANELS = (
     Panel("Loss", {"loss": ("loss", OURS, "solid"), "chance": ("an encoder that knows nothing", "var(--dim)", "dash")}),
     Panel("Effective rank", {"h_rank": ("h", OURS, "solid"), "z_rank": ("z", BESIDE, "solid")}),
     Panel("Pairs matched", {"matched": ("rows whose positive beats all negatives", OURS, "solid")}, ".0%"),
+    Panel("Hidden patches explained", {"explained": ("share of their variance", OURS, "solid")}, ".1%"),
     Panel("kNN on the test items", {"knn": ("kNN", OURS, "solid")}, ".0%"),
     Panel("Validation", {"ndcg": ("NDCG@10", OURS, "solid"), "recall": ("Recall@10", BESIDE, "solid")}, ".1%"),
     Panel("Held-out links", {"links": ("AUC", OURS, "solid")}, ".1%"),
