@@ -6,8 +6,7 @@
 
 Supervised, from 16,000 clips of 8 frames, tested on 1,500 of digits not seen. One row an encoder: accuracy on frames in
 order, shuffled and reversed, and the CPU seconds of training until 95 % (all threads, tests left out); 98 % ends it. A
-single frame tells nothing, so `space_only`, which sees frames alone and no time, must stay at chance. Learned positions
-begin 50 times larger than the encoders have them: at 0.02 they drown in tokens near 1 and time is found late.
+single frame tells nothing, so `space_only`, which sees frames alone and no time, must stay at chance.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ ENOUGH, WELL = 0.95, 0.98  # of the test clips: what is asked for, and where tra
 TEST = 1500
 LOOK = 100  # steps between two looks at the test clips
 ORDERS = ("", "shuffled", "reversed")
-TABLES = ("pos", "pos_time")  # the names of learned positions
 ENCODERS: dict[str, dict[str, Any]] = {
     "vivit1": {"tubelet": 2, "pool": "mean"},
     "vivit2": {"tubelet": 2},
@@ -51,9 +49,7 @@ def accuracy(method: Method, test: Source, view: Any) -> float:
     return float((found.z.argmax(1) == found.labels).float().mean())
 
 
-def learned(
-    task: str, encoder: str, settings: dict[str, Any], clips: int, epochs: int, batch: int, lr: float, positions: float
-) -> str:
+def learned(task: str, encoder: str, settings: dict[str, Any], clips: int, epochs: int, batch: int, lr: float) -> str:
     """Train one encoder on one task; its row of the table."""
     source, test = moving_digits(clips, task), moving_digits(TEST, task, "test")
     run = DEMOS["video"]().override({"method": "supervised", "encoder": encoder, "epochs": epochs, "batch_size": batch})
@@ -62,10 +58,6 @@ def learned(
     view = run.test_view()  # for training too: clips as they are
     loader = Loader(source.sampled(view.moments), view, batch, seed=run.seed)
     test, method = test.sampled(view.moments), build(run)
-    with torch.no_grad():
-        for name, table in method.encoder.named_parameters():
-            if name.split(".")[-1] in TABLES:
-                table.mul_(positions)
     optimizer = make_optimizer(run, method)
     spent, reached, steps = 0.0, None, loader.steps * epochs
     base = [group["lr"] for group in optimizer.param_groups]
@@ -103,7 +95,6 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--positions", type=float, default=50.0, help="times as large as they begin in the encoders")
     args = parser.parse_args()
     print("| task | encoder | weights | in order | shuffled | reversed | CPU s to 95 % | CPU s |")
     print("|---|---|---:|---:|---:|---:|---:|---:|")
@@ -112,10 +103,7 @@ def main() -> None:
             settings = dict(ENCODERS[encoder])
             if task == "direction" and "tubelet" in settings:
                 settings["tubelet"] = 1  # two frames a tubelet would tell the direction without attention over time
-            print(
-                learned(task, encoder, settings, args.clips, args.epochs, args.batch, args.lr, args.positions),
-                flush=True,
-            )
+            print(learned(task, encoder, settings, args.clips, args.epochs, args.batch, args.lr), flush=True)
 
 
 if __name__ == "__main__":

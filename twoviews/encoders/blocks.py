@@ -223,12 +223,16 @@ def sized(size: str) -> tuple[int, int, int]:
 
 
 def learned(*shape: int) -> nn.Parameter:
-    """A learned table, from a normal of 0.02."""
+    """Learned vectors, from a normal of 0.02."""
     return nn.Parameter(nn.init.trunc_normal_(torch.empty(*shape), std=0.02))
 
 
 def table(positions: str, *shape: int) -> nn.Parameter | None:
-    """A learned table where positions is "learned", nothing where it is "none". Raises UserError on another word."""
+    """Learned positions where that is the word, nothing where it is "none". Raises UserError on another word.
+
+    From a normal of 1, about as large as the tokens they are added to, as sine positions are; the papers' 0.02 drowns
+    among them, and a small encoder finds time late or never (benchmarks/movingdigits.py).
+    """
     if positions not in ("learned", "none"):
         raise unknown("positions", positions, ("learned", "none"))
-    return learned(*shape) if positions == "learned" else None
+    return nn.Parameter(torch.randn(shape)) if positions == "learned" else None

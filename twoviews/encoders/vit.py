@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import unknown
-from .blocks import Block, Tubelets, built, clip, depths, first_weights, learned, resized, sines, sized, through
+from .blocks import Block, Tubelets, built, clip, depths, first_weights, learned, resized, sines, sized, table, through
 from .convert import with_weights
 
 POOLS = ("cls", "mean")
@@ -56,10 +56,10 @@ class ViT(nn.Module):
         self.patch = Tubelets(channels, tubelet, patch, dim)
         self.cls = learned(1, 1, dim) if self.prefix else None
         rows = self.prefix + prod(self.built)
-        if positions == "learned":
-            self.pos: Tensor | None = learned(1, rows, dim)
+        if positions == "sine":
+            self.register_buffer("pos", sines(rows, dim)[None], persistent=False)
         else:
-            self.register_buffer("pos", sines(rows, dim)[None] if positions == "sine" else None, persistent=False)
+            self.pos: Tensor | None = table(positions, 1, rows, dim)
         self.blocks = nn.ModuleList(Block(dim, heads, mlp, eps, gelu, rate) for rate in depths(drop_path, depth))
         self.norm = nn.LayerNorm(dim, eps)
         self.apply(first_weights)
