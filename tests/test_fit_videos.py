@@ -159,6 +159,7 @@ def test_what_does_not_fit_is_one_line(folder, tmp_path):
         ({"encoder": "vivit4", "encoder.size": "tiny"}, "a size with an even number"),
         ({"method": "simclr"}, "SimCLR compares two views, got 1: .*two_clips"),
         ({"encoder": "wave"}, "reads sounds"),
+        ({"encoder": "resnet18"}, "encoder=resnet18 reads no clips; choose one of vivit1, vivit2"),
         ({"views.frames": 0}, "frames must be"),
     ):
         with pytest.raises(UserError, match=words):
@@ -176,6 +177,17 @@ def test_photos_train_by_mae_and_with_a_vit(tmp_path):
     assert embed(result.folder, photos_file(tmp_path, photos), out=tmp_path / "x.npy", quiet=True).exists()
     settings = small | {"encoder": "vit", "encoder.size": "test", "encoder.patch": 8}
     assert train(photos, out=tmp_path / "simclr", quiet=True, settings=settings).table is not None
+
+
+def test_one_video_is_embedded_in_windows_and_photos_are_no_clips(folder, tmp_path):
+    run = train(folder, out=tmp_path / "run", quiet=True, recipe="video_cpc", settings=TINY | NET).folder
+    film = folder / "moving" / "1.mp4"
+    assert len(pq.read_table(embed(run, film, out=tmp_path / "w.parquet", windows=0.16, quiet=True))) == 3
+    with pytest.raises(UserError, match="1.mp4.* has 1 clips: give 8 videos or more"):
+        train(film, out=tmp_path / "other", quiet=True)
+    photos = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
+    with pytest.raises(UserError, match="is of photos"):
+        embed(run, photos_file(tmp_path, photos), out=tmp_path / "x.npy", quiet=True)
 
 
 def photos_file(folder, photos):

@@ -529,7 +529,7 @@ def test_data_without_sound_is_one_line(tmp_path):
         ("no.zip", "not a zip archive"),
         ("text.zip", r"no sounds \(aif, .* in archive"),
         ("bat", "did you mean"),
-        ("bad/a.wav", "is a single sound; give the folder it lies in"),
+        ("bad/a.wav", "none of 1 recordings in a.wav can be read; the first, a.wav: a text, not a sound"),
         ("text/b.m4a", "cannot read sounds from"),
     ):
         with pytest.raises(DataError, match=reason) as error:

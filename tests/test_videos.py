@@ -525,7 +525,6 @@ def test_data_without_a_video_is_one_line(tmp_path):
         (tmp_path / "none", "folder '.*none' is empty"),
         (tmp_path / "words", "no videos in folder '.*words': it holds"),
         (tmp_path / "nowhere", "nowhere"),
-        (tmp_path / "one.mp4", "is a single video; give the folder it lies in"),
         (tmp_path / "bad", "none of 2 videos in bad can be read; the first, a.mp4: a text, not a video"),
         ("https://example.org/x.zip", "videos are read from this machine"),
     ):

@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from . import calls
 from .build import learn, make_loader, readers, sources, untrained
 from .checkpoint import save_encoder
 from .data.loader import Loader
 from .data.videos import Videos, notes_of_videos
 from .doctor.diagnosis import Diagnosis
+from .encoders import CLIP_ENCODERS, ENCODERS
+from .encoders.timm import timm_encoder
+from .encoders.vit import vit
 from .ending import conclude, measured
 from .errors import UserError
 from .evaluate.table import Table
@@ -26,6 +30,7 @@ from .report.videos import write_video_report
 from .run import Run
 from .types import Features, Method
 
+OTHERS = {*ENCODERS.values(), timm_encoder} - {*CLIP_ENCODERS.values(), vit}  # what reads no clips
 AT_ONCE = 32  # clips that are embedded at a time
 
 
@@ -44,6 +49,9 @@ class VideoTask:
                 "views, and test_view=central_clip"
             )
         self.learned = self.source.sampled(views.moments, run.seed)
+        if calls.function(run.encoder) in OTHERS:
+            given = calls.name(run.encoder)
+            raise UserError(f"encoder={given} reads no clips; choose one of {', '.join(CLIP_ENCODERS)}")
         self.seen, self.judged = (side.sampled(view.moments, run.seed) for side in (self.source, self.test))
 
     def loader(self, device: torch.device, log: Log) -> Loader:

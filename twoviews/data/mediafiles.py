@@ -157,8 +157,11 @@ def list_media(data: str | os.PathLike, medium: Medium) -> Recordings:
                 from .mediatables import list_tables
 
                 listing = list_tables(os.path.basename(path), [path], medium)
+            elif wanted(name := os.fsencode(os.path.basename(path))):
+                listing = _of_files(os.path.basename(path), os.path.dirname(os.path.abspath(path)), [name], medium)
             else:
-                raise DataError(_single(path, medium))
+                formats = ", ".join((*ARCHIVES, ".parquet"))
+                raise DataError(f"cannot read {medium.many} from '{path}'; give a folder, or a file {formats}")
             _in_use[key] = listing
         return listing
     except PermissionError:
@@ -182,7 +185,8 @@ def is_of(data: str | os.PathLike, medium: Medium) -> bool:
         elif os.path.isdir(path):
             names = list(islice(_walk(path, []), LOOKED_AT))
         else:
-            names = []
+            name = os.fsencode(os.path.basename(path))
+            names = [name] if os.path.isfile(path) and _kind(name) == medium.one else []
     except (*BAD_ZIP, *BAD_TAR):
         return False
     kinds = Counter(map(_kind, names))
@@ -250,10 +254,7 @@ def _list_folder(root: str, medium: Medium) -> Recordings:
             others[os.fsdecode(_extension(name))] += 1
     root = os.path.abspath(root)
     if kinds[medium.one]:
-        paths = sorted(kinds[medium.one])
-        names = Names(paths)
-        store = Files(os.fsencode(root), names)
-        return _recordings(from_paths(os.path.basename(root), store, paths, names), medium)
+        return _of_files(os.path.basename(root), root, sorted(kinds[medium.one]), medium)
     if kinds["table"]:
         from .mediatables import list_tables
 
@@ -265,11 +266,10 @@ def _list_folder(root: str, medium: Medium) -> Recordings:
     raise DataError(f"no {medium.many} in folder '{root}': it holds {extensions(others)}; {what}")
 
 
+def _of_files(name: str, root: str, paths: list[bytes], medium: Medium) -> Recordings:
+    names = Names(paths)
+    return _recordings(from_paths(name, Files(os.fsencode(root), names), paths, names), medium)
+
+
 def _known(medium: Medium) -> str:
     return ", ".join(sorted(e.decode() for e in medium.endings))
-
-
-def _single(path: str, medium: Medium) -> str:
-    if _kind(os.fsencode(os.path.basename(path))) == medium.one:
-        return f"'{path}' is a single {medium.one}; give the folder it lies in"
-    return f"cannot read {medium.many} from '{path}'; give a folder, or a file {', '.join((*ARCHIVES, '.parquet'))}"

@@ -187,6 +187,8 @@ def _list_clips(clips: Any, name: str, path: str | None = None) -> Recordings:
     if not isinstance(x, np.ndarray) or x.dtype != np.uint8 or x.ndim not in (4, 5) or not x.size:
         given = f"{x.dtype} {x.shape}" if isinstance(x, np.ndarray) else type(x).__name__
         raise DataError(f"clips must be uint8 (N, T, H, W) or (N, T, H, W, C), got {given}")
+    if x.ndim == 4 and x.shape[3] <= 4:
+        raise DataError(f"an array {x.shape} is of photos (N, H, W, C); clips are (N, T, H, W) or (N, T, H, W, C)")
     if x.ndim == 5 and x.shape[4] not in (1, 3, 4):
         raise DataError(f"clips (N, T, H, W, C) have C = 1, 3 or 4 channels, got {x.shape}")
     return Recordings(name, Clips(x, path), len(x), many="videos")
