@@ -45,7 +45,7 @@ def video_mae(
     """
     large = device.startswith("cuda")
     method = partial(MAE) if large else partial(MAE, mask=0.75, decoder_dim=64, decoder_depth=2)
-    return opened(data, device, labels, read)(one_clip, partial(vivit1, pool="mean"), method)
+    return opened(data, device, labels, read)(one_clip, partial(vivit1, pool="mean", positions="sine"), method)
 
 
 def video_simclr(
