@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from madevideos import pattern, write_video
 from safetensors.torch import save_file
 
 from twoviews import embed, evaluate, train
+from twoviews.api import demo, shortfall
 from twoviews.checkpoint import load_encoder
 from twoviews.data.videos import videos
 from twoviews.data.views import center
@@ -193,3 +195,15 @@ def test_one_video_is_embedded_in_windows_and_photos_are_no_clips(folder, tmp_pa
 def photos_file(folder, photos):
     np.save(folder / "photos.npy", photos)
     return folder / "photos.npy"
+
+
+def test_the_demo_says_where_it_falls_short(tmp_path):
+    small = {"epochs": 1, "batch_size": 16, "data.count": 64, "test.count": 60}
+    table = demo("video", out=tmp_path / "run", quiet=True, settings=small).table
+    assert "does not halve the errors" in shortfall(table)
+    rows = table.rows
+    for row, value in (("ours, h", 0.96), ("ours, h, shuffled", 0.3), ("the same encoder, untrained", 0.9)):
+        rows[row] = rows[row] | {"linear": replace(rows[row]["linear"], value=value)}
+    assert shortfall(table) is None
+    rows["ours, h, shuffled"] = rows["ours, h"]
+    assert "shuffled" in shortfall(table)
