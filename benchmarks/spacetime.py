@@ -21,6 +21,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -331,13 +332,12 @@ def sweep(args: argparse.Namespace) -> None:
             with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
                 swept(name, frames, args)(torch.empty(1, 3, frames, args.image, args.image))
             counted = counter.get_total_flops() / 2e9
-            more = [float("nan")] * 3
+            ran = "| | "
             if counted <= args.most:
                 more = child(args, "--only", name, "--sweep", str(frames), "--alone")
-            print(
-                f"| {name} | {frames} | {macs:.1f} | {counted:.1f} | {more[0]:.2f} | {more[1]:.2f} | {more[2]:,.0f} |",
-                flush=True,
-            )
+                ran = f"{more[0]:.2f} | {more[1]:.2f} | {more[2]:,.0f}"
+            told = "" if isnan(macs) else f"{macs:.1f}"
+            print(f"| {name} | {frames} | {told} | {counted:.1f} | {ran} |", flush=True)
 
 
 def alone(args: argparse.Namespace) -> None:
