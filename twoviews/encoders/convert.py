@@ -138,7 +138,7 @@ def _match(own: Mapping[str, Tensor], theirs: Mapping[str, Any], tables: Mapping
                         names[name] = (hit[0], parts)
             if best is None or len(names) > len(best.names):
                 best = _Match(origin, prefix, names, [name for name in own if name not in names])
-    if best is None:
+    if best is None or not best.names:
         raise UserError(f"{where} has names of none of {', '.join(tables)}; it begins with {some(list(theirs))}")
     if best.missing:
         raise UserError(
@@ -152,7 +152,7 @@ def _prefixes(rows: list[Row], theirs: Mapping[str, Any]) -> list[str]:
     """What may stand ahead of all names of a table ("vivit.", "module."): where its first name is found."""
     first = next(name for name in rows[0].theirs if name)
     ends = [name.removesuffix(first) for name in theirs if name.endswith(first)]
-    return [prefix for prefix in ends if not prefix or prefix.endswith(".")]
+    return [prefix for prefix in ends if not prefix or prefix.endswith(".")] or [""]
 
 
 def _blocks(rows: list[Row], prefix: str) -> tuple[str, ...]:
@@ -175,7 +175,9 @@ def _fitted(
     built = _built(encoder.get_submodule(name.rpartition(".")[0]), name, own)
     if built and x.shape[-1] == own.shape[-1]:
         return _positions(x.flatten(0, -2), own.flatten(0, -2), name, built, grid, report).reshape(own.shape)
-    image = "; an image ViT's go into a clip's encoder by init_from_image" if name.endswith("patch.proj.weight") else ""
+    box = encoder.get_submodule(name.rsplit(".", 2)[0]) if name.endswith("patch.proj.weight") else None
+    clips = isinstance(box, Tubelets) and box.tubelet > 1
+    image = "; an image ViT's go into a clip's encoder by init_from_image" if clips else ""
     raise UserError(
         f"in {where}, what fills {name} has the shape {tuple(x.shape)}, where the encoder has {tuple(own.shape)}; "
         f"build it with the size, patch, tubelet and channels of the weights{image}"
