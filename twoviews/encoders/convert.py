@@ -165,19 +165,18 @@ def _fitted(
     x: Tensor, own: Tensor, name: str, encoder: nn.Module, grid: Grid | None, report: Loaded, where: str
 ) -> Tensor:
     """A joined tensor in our shape: a kernel as rows, positions of another grid resized."""
-    if own.ndim == 2 and x.ndim in (4, 5):
-        box = encoder.get_submodule(name.rsplit(".", 2)[0])  # what cuts the clip: the linear map's owner
+    owner = encoder.get_submodule(name.rpartition(".")[0].rpartition(".")[0])
+    box = owner if isinstance(owner, Tubelets) else None  # what cuts the clip has the linear map
+    if box and own.ndim == 2 and x.ndim in (4, 5):
         kernel = x[:, :, None] if x.ndim == 4 else x
-        if isinstance(box, Tubelets) and kernel.shape[2:] == (box.tubelet, box.patch, box.patch):
+        if kernel.shape[2:] == (box.tubelet, box.patch, box.patch):
             x = kernel.flatten(1)
     if _squeezed(x) == _squeezed(own):
         return x.reshape(own.shape)
     built = _built(encoder.get_submodule(name.rpartition(".")[0]), name, own)
     if built and x.shape[-1] == own.shape[-1]:
         return _positions(x.flatten(0, -2), own.flatten(0, -2), name, built, grid, report).reshape(own.shape)
-    box = encoder.get_submodule(name.rsplit(".", 2)[0]) if name.endswith("patch.proj.weight") else None
-    clips = isinstance(box, Tubelets) and box.tubelet > 1
-    image = "; an image ViT's go into a clip's encoder by init_from_image" if clips else ""
+    image = "; an image ViT's go into a clip's encoder by init_from_image" if box and box.tubelet > 1 else ""
     raise UserError(
         f"in {where}, what fills {name} has the shape {tuple(x.shape)}, where the encoder has {tuple(own.shape)}; "
         f"build it with the size, patch, tubelet and channels of the weights{image}"
