@@ -137,3 +137,20 @@ def test_clips_at_test_are_averaged():
     assert found.z.shape == (2, 1, 4, 1, 1)
     turned = source.sampled(view.moments).ordered("reversed")
     assert torch.equal(turned.read(0).reshape(3, 4, -1), read[0].reshape(3, 4, -1).flip(1))  # each clip by itself
+
+
+class Mean(nn.Module):
+    def forward(self, x):
+        return x.mean((1, 3, 4))
+
+
+def test_stretches_of_one_video_are_on_one_side():
+    clips = np.random.default_rng(0).integers(0, 255, (20, 8, 16, 16), np.uint8)
+    source = videos((clips, ["a", "b"] * 10)).cut(2.0)
+    assert len(source) == 80
+    keep = []
+    measure_videos(Mean(), Mean(), source, source, central_clip(16, 2, 1), keep=keep)
+    learned, judged = ({key.split("#")[0] for key in found.keys} for found in keep)
+    assert len(learned) + len(judged) == 20
+    assert not learned & judged
+    assert [len(found) for found in keep] == [4 * len(learned), 4 * len(judged)]

@@ -15,11 +15,13 @@ from safetensors.torch import save_file
 from twoviews import embed, evaluate, train
 from twoviews.api import demo, shortfall
 from twoviews.checkpoint import load_encoder
+from twoviews.data.clipviews import one_clip
+from twoviews.data.loader import Loader
 from twoviews.data.videos import videos
 from twoviews.data.views import center
 from twoviews.encoders import CLIP_ENCODERS
 from twoviews.encoders.vit import vit
-from twoviews.errors import UserError
+from twoviews.errors import DataError, UserError
 from twoviews.fit_videos import held_out
 from twoviews.recipes.videos import video_cpc
 
@@ -93,8 +95,6 @@ def test_a_stop_changes_nothing(folder, tmp_path, monkeypatch):
 
     class Stop(Exception):
         pass
-
-    from twoviews.data.loader import Loader
 
     epochs = Loader.epoch
 
@@ -190,6 +190,36 @@ def test_one_video_is_embedded_in_windows_and_photos_are_no_clips(folder, tmp_pa
     photos = np.random.default_rng(0).integers(0, 255, (40, 32, 32, 3), np.uint8)
     with pytest.raises(UserError, match="is of photos"):
         embed(run, photos_file(tmp_path, photos), out=tmp_path / "x.npy", quiet=True)
+
+
+@pytest.mark.parametrize("memory", [True, False])
+def test_no_video_stands_in_for_a_broken_one(memory, tmp_path):
+    """Found out while decoding alone: its header and its list of frames are whole."""
+    for i in range(9):
+        write_video(tmp_path / f"{i}.avi", pattern(30, seed=i), codec="mpeg4", gop=30)
+    whole = (tmp_path / "3.avi").read_bytes()
+    at = whole.index(b"movi") + 200
+    (tmp_path / "3.avi").write_bytes(whole[:at] + bytes(len(whole) // 2) + whole[at + len(whole) // 2 :])
+    views = one_clip(size=16, frames=4, stride=1)
+    source = videos(tmp_path).sampled(views.moments)
+    loader = Loader(source, views, 8 if memory else 9, memory=memory, workers=0)
+    ids = [i for batch in loader.epoch(0) for i in batch.ids.tolist()]
+    assert len(ids) == len(set(ids)) == 8
+    assert 3 not in ids
+    assert [*loader.skipped] == ["3.avi"]
+
+
+def test_videos_of_which_none_has_a_frame_are_one_line(folder, tmp_path):
+    rows = [f"{folder}/{('still', 'moving')[i % 2]}/{i}.mp4,2000,2500" for i in range(24)]  # milliseconds, for seconds
+    (tmp_path / "list.csv").write_text("file,start,end\n" + "\n".join(rows))
+    for memory in (True, False):
+        with pytest.raises(DataError, match=r"none of .* videos could be read; .*no frame from 2000.00 to 2500.00 s"):
+            train(tmp_path / "list.csv", out=tmp_path / "run", quiet=True, settings=TINY | {"memory": memory})
+
+
+def test_what_evaluation_cannot_read_is_said(folder, tmp_path):
+    run = train(folder, out=tmp_path / "run", quiet=True, recipe="video_cpc", settings=TINY | NET).folder
+    assert any("Left out, for they cannot be read: 2, " in note for note in evaluate(run, folder, quiet=True).notes)
 
 
 def photos_file(folder, photos):

@@ -633,3 +633,22 @@ def test_check_of_hard_cases(tmp_path, name, frames, size, rate, codec):
     assert (report.total, report.sizes, report.codecs) == (frames, {size: 1}, {codec: 1})
     assert rate is None or report.rates == {rate: 1}
     assert (report.several, report.turned, report.variable) == ("multi" in name, "rotated" in name, 0)
+
+
+@pytest.mark.parametrize("kind", ["large", "dictionary"])
+def test_a_list_as_other_libraries_write_it(kind, three, tmp_path):
+    paths = pa.array([str(path) for path in sorted(three.iterdir())][:2])
+    paths = paths.cast(pa.large_string()) if kind == "large" else paths.dictionary_encode()
+    pq.write_table(pa.table({"file": paths, "start": [0.0, 0.2], "end": [0.2, 0.4]}), tmp_path / "list.parquet")
+    assert is_video(tmp_path / "list.parquet")
+    assert len(videos(tmp_path / "list.parquet")) == 2
+
+
+def test_the_splits_of_a_list_stay_beside_a_table_of_labels(three, tmp_path):
+    names = [path.name for path in sorted(three.iterdir())][:2]
+    rows = "".join(f"{three}/{name},{part}\n" for name, part in zip(names, ("train", "test"), strict=True))
+    (tmp_path / "list.csv").write_text("file,split\n" + rows)
+    (tmp_path / "labels.csv").write_text("file,label\n" + "".join(f"{three}/{n},{n}\n" for n in names))
+    assert splits(tmp_path / "list.csv", tmp_path / "labels.csv") == ["train", "test"]
+    with pytest.raises(UserError, match="windows need"):
+        videos(three).cut(float("inf"))

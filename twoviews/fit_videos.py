@@ -28,6 +28,7 @@ from .fit_photos import look, watch
 from .log import Log
 from .report.videos import write_video_report
 from .run import Run
+from .train import DTYPES
 from .types import Features, Method
 
 OTHERS = {*ENCODERS.values(), timm_encoder} - {*CLIP_ENCODERS.values(), vit}  # what reads no clips
@@ -115,6 +116,8 @@ def measure(
             progress=bar,
             skipped=skipped,
             keep=keep,
+            workers=readers(source),
+            precision=None if run.precision == "fp32" else DTYPES[run.precision],
         )
 
 

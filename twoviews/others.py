@@ -12,6 +12,7 @@ from .build import sources, trained
 from .calls import describe, knobs
 from .checkpoint import digest, load_encoder, read_run
 from .data.documents import Documents, documents
+from .data.listing import few
 from .data.sounds import Sounds, notes_of_sounds, sounds, splits
 from .data.videos import Videos, notes_of_videos, videos
 from .data.videos import splits as video_splits
@@ -162,8 +163,12 @@ def evaluate_clips(run: str | Path | Result, data: Any, *, labels: Any, device: 
     else:
         source, test = other_videos(data, labels, setup)
     method = (run.method if isinstance(run, Result) else trained(setup, folder)).to(device)
-    moments = setup.test_view().moments
-    return measure_clips(setup, method, source.sampled(moments), test.sampled(moments), device, log)
+    moments, skipped = setup.test_view().moments, source.notes | test.notes
+    table = measure_clips(setup, method, source.sampled(moments), test.sampled(moments), device, log, skipped)
+    if skipped:
+        some = "; ".join(few((f"{key}: {reason}" for key, reason in skipped.items()), 3))
+        table.notes.append(f"Left out, for they cannot be read: {len(skipped):,}, {some}.")
+    return table
 
 
 def other_videos(data: Any, labels: Any, run: Run) -> tuple[Videos, Videos]:

@@ -52,7 +52,8 @@ class Loader:
 
     batch_size: items a step, over all ranks and `accumulate` micro-batches.
     memory:     hold the decoded set in memory; None: when it takes less than 2 GiB.
-    A source with `at` (videos) gives other frames of an item in each epoch: it holds its own, decoded once.
+    A source with `at` (videos) gives other frames of an item in each epoch: it holds its own, decoded once. None of its
+    items stands in for another: one that turns out to be broken is missing in its batch.
     Where the views say `together`, so many items in a row share a speaker of the source, else a label.
     A photo that cannot be read goes to `skipped` (key -> reason): found while filling the memory it is left out;
     found while streaming its place goes to the next photo that can be read, so that batches stay full.
@@ -95,7 +96,7 @@ class Loader:
         self.plan = None if held else self.plan
         self.many = getattr(views, "together", 0)
         self.groups = groups_of(source, self.many, self.micro)
-        self.order = torch.arange(0 if self.plan else len(source))
+        self.order = self._sound() if self.moving else torch.arange(0 if self.plan else len(source))
         self.memory = Memory(self, progress) if held else None
         n = len(source) if self.plan else len(self._shuffled(torch.Generator()))
         self.steps = n // batch_size
@@ -112,7 +113,7 @@ class Loader:
     def _bytes(self) -> float:
         """The decoded size of the set, judged by 32 of its items. Raises DataError when none can be read."""
         if self.moving:
-            self.raise_if_empty(len(self.source))
+            self.raise_if_empty(any(self.try_read(i) is not None for i in range(len(self.source))))
             return self.source.bytes  # type: ignore[attr-defined]
         n = len(self.source)
         sample = (self.try_read(i) for i in range(0, n, max(1, n // 32)))
@@ -122,6 +123,14 @@ class Loader:
             sizes = [] if first is None else [first.nbytes]
         self.raise_if_empty(len(sizes))
         return n * sum(sizes) / len(sizes)
+
+    def _sound(self) -> Tensor:
+        """The items of a source that holds itself, without those that it knows to be broken."""
+        lost = self.source.lost()  # type: ignore[attr-defined]
+        self.skipped |= {self.source.key(i): reason for i, reason in lost.items()}
+        order = torch.tensor([i for i in range(len(self.source)) if i not in lost], dtype=torch.int64)
+        self.raise_if_empty(len(order))
+        return order
 
     def raise_if_empty(self, readable: int) -> None:
         if not readable:
@@ -190,8 +199,12 @@ class Loader:
             worker_init_fn=unmoved,
             generator=generator,  # else torch's own is drawn from, and a run that goes on would differ
             pin_memory=self.device.type == "cuda",
+            prefetch_factor=1 if self.moving and self.workers else None,  # a batch of clips is large
         )
-        for images, sizes, ids, broken in loader:
+        for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
+            images, sizes, ids, broken = batch
             self.skipped.update(broken)
             yield images, sizes, ids
 
@@ -226,10 +239,11 @@ class _Stream(Dataset):
     def __init__(self, source: Source, groups: np.ndarray | None):
         self.source, self.groups = source, groups
 
-    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, str]]:
+    def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, str]] | DataError:
         items, ids, broken = [], [], {}
+        alone = hasattr(self.source, "at")
         for index in rows.tolist():
-            for i in instead(index, len(self.source), self.groups):
+            for i in (index,) if alone else instead(index, len(self.source), self.groups):
                 try:
                     items.append(self.source.read(i))
                 except BrokenItem as reason:
@@ -237,6 +251,9 @@ class _Stream(Dataset):
                     continue
                 ids.append(i)
                 break
+        if not items:  # returned, for a worker's exception comes with its traceback
+            key, why = next(iter(broken.items()))
+            return DataError(f"none of the {len(rows)} {_kind(self.source)} of a batch could be read; {key}: {why}")
         return *collate(items), torch.tensor(ids), broken
 
 

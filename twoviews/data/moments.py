@@ -32,7 +32,7 @@ def sample(
 
     stride: frames from one to the next, or "uniform": the whole video, whatever its length.
     rng:    None: nothing random; one clip is the middle, several lie evenly from the first to the last.
-    speed:  the stride is multiplied by a number between 1 / speed and speed, drawn for each clip.
+    speed:  a stride in frames is multiplied by a number between 1 / speed and speed, drawn for each clip.
     gap:    clips begin at most this share of the places apart at which one can begin, from 0 to 1.
     Raises UserError where there is no frame, or a number is not possible.
     """
@@ -42,7 +42,8 @@ def sample(
     if stride == UNIFORM:
         edges = np.arange(frames + 1) * total // frames  # part i is edges[i] ... edges[i + 1] - 1, at least one frame
         low, size = edges[:-1], np.maximum(1, np.diff(edges))
-        within = np.broadcast_to(size // 2, (clips, frames)) if rng is None else rng.integers(0, size, (clips, frames))
+        middle = size * (2 * np.arange(clips)[:, None] + 1) // (2 * clips)  # of one clip; several lie evenly in a part
+        within = middle if rng is None else rng.integers(0, size, (clips, frames))
         return np.minimum(low + within, total - 1).astype(np.int64)
     steps = np.full(clips, float(stride))
     if rng is not None and speed > 1:

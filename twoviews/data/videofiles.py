@@ -100,6 +100,13 @@ def is_list(path: str) -> bool:
     return any(os.path.splitext(name)[1][1:].lower().encode() in VIDEO.endings for name in names)
 
 
+def _of_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 def _first_names(path: str) -> list[str]:
     """Some of the paths that a table names; [] where it has no column of them."""
     if path.lower().endswith(".parquet"):
@@ -109,7 +116,7 @@ def _first_names(path: str) -> list[str]:
         try:
             with pq.ParquetFile(path) as file:
                 column = pick(file.schema_arrow.names, PATHS)
-                if column is None or not pa.types.is_string(file.schema_arrow.field(column).type):
+                if column is None or not _of_text(file.schema_arrow.field(column).type):
                     return []
                 part = next(file.iter_batches(9, columns=[column]), None)
                 return [] if part is None else [str(x) for x in part.column(0).to_pylist()]

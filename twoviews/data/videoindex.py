@@ -2,7 +2,7 @@
 
     index = index_of(file)     every packet read once, none decoded
 
-PyAV reads MP4, Matroska, WebM, AVI, MPEG, GIF ... What containers declare of their number of frames is not believed.
+PyAV reads MP4, Matroska, WebM, AVI, MPEG ... What containers declare of their number of frames is not believed.
 Every call opens the file anew and shares nothing, so threads and forked workers may read at once.
 """
 

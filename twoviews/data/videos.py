@@ -141,12 +141,17 @@ def notes_of_videos(source: Videos) -> list[str]:
 
 
 def _known(listing: Recordings, spans: Spans | None, labels: Any, label: str | None = None) -> Known:
-    """What is known of each item. A table or a pattern tells of videos, so of all stretches of one the same."""
+    """What is known of each item. A table or a pattern tells of videos, so of all stretches of one the same; where it
+    has no splits the list's own count."""
     if spans is None:
         return known(listing, labels, label)
-    if isinstance(labels, str | os.PathLike):
-        found = known(listing, labels, label)
-        own = {name: getattr(found, name) for name in ("labels", "split")}
-        return replace(found, **{name: codes[spans.file] for name, codes in own.items() if codes is not None})
     names = Names([listing.key(int(file)).encode("utf-8", "surrogateescape") for file in spans.file])
-    return known(replace(listing, count=len(spans.file), names=names, columns=spans.columns), labels, label)
+    stretches = replace(listing, count=len(spans.file), names=names, columns=spans.columns)
+    if not isinstance(labels, str | os.PathLike):
+        return known(stretches, labels, label)
+    found = known(listing, labels, label)
+    codes = {name: getattr(found, name) for name in ("labels", "split")}
+    found = replace(found, **{name: x[spans.file] for name, x in codes.items() if x is not None})
+    if found.split is None and (own := known(stretches, None)).split is not None:
+        return replace(found, splits=own.splits, split=own.split)
+    return found

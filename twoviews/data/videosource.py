@@ -39,7 +39,7 @@ class Videos:
     moments:  which frames `read` gives; set by `sampled`. None: all.
     epoch:    None: nothing is random; a number: the moments of that epoch of training.
     order:    "", "reversed" or "shuffled": in which order the frames of a clip are given; set by `ordered`.
-    held:     frames by video, once `hold` has decoded them; of one that cannot be, the reason.
+    held:     frames by video, once `hold` has decoded them; of one that cannot be, the reason. lists: their indices.
     notes:    file -> why it is left out, as far as its header tells.
     said:     what matching labels with videos found, in words.
     """
@@ -63,6 +63,7 @@ class Videos:
     held: dict[int, np.ndarray | str] | None = None
     notes: dict[str, str] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+    lists: dict[int, Any] = field(default_factory=dict)
     indices: OrderedDict[int, Any] = field(default_factory=OrderedDict)
 
     channels = 3  # of every frame that is read
@@ -137,7 +138,7 @@ class Videos:
         What is left at an end is a window too where it is at least half as long; an item shorter than one stays whole.
         """
         step = seconds if step is None else step
-        if not (seconds > 0 and step > 0):
+        if not (0 < seconds < np.inf and 0 < step < np.inf):
             raise UserError(f"windows need seconds and a step above 0, got {seconds} and {step}")
         files = np.unique(self.file).tolist()
         measured = in_order(lambda row: self._measured(files[row]), len(files))
@@ -163,19 +164,37 @@ class Videos:
 
         files = np.unique(self.file).tolist()
 
-        def one(row: int) -> np.ndarray | str:
+        def one(row: int) -> tuple[np.ndarray | str, Any]:
+            index = None
             try:
                 index = self.index_of(files[row])
-                return frames_at(item(self.listing, files[row]), index, np.arange(len(index)), self.max_side)
+                return frames_at(item(self.listing, files[row]), index, np.arange(len(index)), self.max_side), index
             except BrokenItem as broken:
-                return str(broken)
+                return str(broken), index
 
-        held: dict[int, np.ndarray | str] = {}
-        for row, found in enumerate(in_order(one, len(files), task=1)):
-            held[files[row]] = found
+        held, lists = dict[int, np.ndarray | str](), dict[int, Any]()
+        for row, (frames, index) in enumerate(in_order(one, len(files), task=1)):
+            held[files[row]] = frames
+            if index is not None:
+                lists[files[row]] = index
             if progress:
                 progress(row + 1, len(files))
-        return replace(self, held=held)
+        return replace(self, held=held, lists=lists)
+
+    def lost(self) -> dict[int, str]:
+        """Items that are known not to be readable once videos are held: those of broken ones, and without a frame."""
+        if self.held is None:
+            return {}
+        lost = {}
+        for i, file in enumerate(self.file.tolist()):
+            held = self.held[file]
+            try:
+                if isinstance(held, str):
+                    raise BrokenItem(held)
+                self.places(i)
+            except BrokenItem as broken:
+                lost[i] = str(broken)
+        return lost
 
     @property
     def bytes(self) -> float:
@@ -232,6 +251,8 @@ class Videos:
         """The list of a video's frames (videoindex.py); those used last are remembered. Raises BrokenItem."""
         from .videodecode import index_of
 
+        if file in self.lists:
+            return self.lists[file]
         found = self.indices.pop(file, None) or index_of(item(self.listing, file))
         self.indices[file] = found  # as the one used last
         while len(self.indices) > KEPT:

@@ -49,11 +49,13 @@ def measure_videos(
     skipped: dict[str, str] | None = None,
     keep: list[Features] | None = None,
     batch_size: int = 32,
+    workers: int = 0,
+    precision: torch.dtype | None = None,
 ) -> Table:
     """The table of an encoder of clips, (B, 3, T, H, W) -> (B, D), beside chance, raw pixels and itself untrained.
 
     train, test: any moments they have are replaced by those of `view`. Where both are the same a fifth of the items is
-        held out, of every class alike.
+        held out, of every class alike; stretches of one video on one side.
     view:  (canvas, sizes, None) -> [x], with `moments`, as `central_clip`.
     keep:  filled with the (train, test) features of h; stays empty without labels.
     Raises DataError when nothing can be read, UserError on features that are not finite or too few videos.
@@ -61,17 +63,19 @@ def measure_videos(
     train, test = train.sampled(view.moments, seed), test.sampled(view.moments, seed)
     skipped = {} if skipped is None else skipped
     rows: dict[str, nn.Module | None] = {RAW: None, UNTRAINED: untrained.to(device), H: encoder.to(device)}
-    how: dict[str, Any] = {"batch_size": batch_size, "device": device, "skipped": skipped}
+    how: dict[str, Any] = {"batch_size": batch_size, "device": device, "skipped": skipped, "workers": workers}
     if not _tellable(train) or not _tellable(test):
-        return arrow_table(rows, train, test, view, seed=seed, progress=progress, **how)
+        return arrow_table(rows, train, test, view, seed=seed, precision=precision, progress=progress, **how)
     same = train.fingerprint() == test.fingerprint()
     if same:
         assert train.labels is not None  # it is tellable
-        rest, held = holdout(train.labels, 0.2, seed)
-        train, test = train.subset(rest), train.subset(held)
+        files, first = np.unique(train.file, return_index=True)
+        rest, _ = holdout(train.labels[first], 0.2, seed)
+        mine = np.isin(train.file, files[rest])
+        train, test = train.subset(mine), train.subset(~mine)
     total, before = len(train) + 3 * len(test), 0
     room = max(1, TOKENS // max(len(train), len(test)))
-    models = {name: raw_pixels if net is None else with_tokens(net, room) for name, net in rows.items()}
+    models = {name: raw_pixels if net is None else with_tokens(net, room, precision) for name, net in rows.items()}
 
     def read(source: Videos) -> dict[str, Features]:
         nonlocal before
@@ -105,12 +109,12 @@ def measure_videos(
     return Table("Accuracy on the test videos", scores, [*about, INTERVALS], said=verdict(found))
 
 
-def with_tokens(encoder: nn.Module, room: int) -> Model:
+def with_tokens(encoder: nn.Module, room: int, precision: torch.dtype | None = None) -> Model:
     """x -> (h, tokens as bfloat16, neighbours averaged down to `room` numbers an item), as `embed.model`."""
-    h = model(encoder)
+    h = model(encoder, None, precision)
     if not hasattr(encoder, "tokens"):
         return h
-    each = model(_Call(encoder))
+    each = model(_Call(encoder), None, precision)
 
     def run(x: Tensor) -> tuple[Tensor, Tensor | None]:
         tokens = each(x)[0]  # (B, N, D)
@@ -183,12 +187,15 @@ def arrow_table(
     view: Views,
     *,
     seed: int,
+    precision: torch.dtype | None,
     progress: Progress | None,
     **how: Any,
 ) -> Table:
     """Without labels: is a clip forward or backward? Of test, or of train where test is of fewer than ten videos."""
     source = pieces(test if len(np.unique(test.file)) >= 10 else train, seed)
-    models: dict[str, Model] = {name: raw_pixels if net is None else model(net) for name, net in rows.items()}
+    models: dict[str, Model] = {
+        name: raw_pixels if net is None else model(net, None, precision) for name, net in rows.items()
+    }
 
     def part(number: int) -> Callable[[int, int], None] | None:
         return None if progress is None else lambda done, total: progress(number * total + done, 2 * total)

@@ -70,7 +70,7 @@ class MAE(Method):
         right = self._pixels(x, drop)
         with torch.autocast(x.device.type, enabled=False):
             loss = mse_loss(drawn.to(right.dtype), right)
-        explained = 1 - loss.detach() / right.var(correction=0)
+        explained = 1 - loss.detach() / right.var(correction=0).clamp_min(EPS)
         seen = seen.detach()  # one token, of a random place, tells more than the mean, which all clips nearly share
         return Out(loss * share(rows), z=seen[:, -1], h=seen.mean(1), logs={"explained": explained})
 

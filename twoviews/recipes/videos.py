@@ -107,7 +107,7 @@ def opened(data: Any, device: str, labels: str | None, read: Mapping[str, Any] |
     else:
         source = partial(source, split="train")
     known = kept(source)
-    batch = batch_size(known, 256 if gpu else 32)
+    batch = batch_size(known, 128 if gpu else 32)
     clip: dict[str, Any] = {"size": size, "frames": frames, "stride": 4}
     net = {"size": "base", "patch": 16} if gpu else {"size": "test", "patch": 8}
 
@@ -124,6 +124,7 @@ def opened(data: Any, device: str, labels: str | None, read: Mapping[str, Any] |
             clip=1.0,
             epochs=int(np.clip((GPU_CLIPS if gpu else CPU_CLIPS) // len(known), 10, 1000)),
             batch_size=batch,
+            micro_batch=min(32, batch) if gpu else None,  # 12 blocks keep half a GB of activations of a clip
             precision="bf16" if gpu and torch.cuda.get_device_capability(device) >= (8, 0) else "fp32",
         )
 
