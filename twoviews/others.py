@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .build import sources, trained
+from .build import readers, sources, trained
 from .calls import describe, knobs
 from .checkpoint import digest, load_encoder, read_run
 from .data.documents import Documents, documents
@@ -142,6 +142,7 @@ def embed_clips(
             identity=f"{digest(encoder)} {describe(setup.test_view)}",
             batch_size=AT_ONCE,
             device=device,
+            workers=readers(source),
             progress=bar,
             skipped=skipped,
         )

@@ -131,7 +131,9 @@ def notes_of_videos(source: Videos) -> list[str]:
     else:
         sizes = Counter(f"{w} x {h}" for w, h in zip(heads["width"].tolist(), heads["height"].tolist(), strict=True))
         shown = ", ".join(few((f"{size} ({count:,})" for size, count in sizes.most_common()), SHOWN))
-        out = [f"{heads['seconds'].sum() / 3600:,.2f} hours in {n:,} videos{stretches}: {shown}"]
+        minutes = float(heads["seconds"].sum()) / 60
+        length = f"{minutes / 60:,.2f} hours" if minutes >= 60 else f"{minutes:.2f} minutes"
+        out = [f"{length} in {n:,} videos{stretches}: {shown}"]
         if several := int((heads["streams"] > 1).sum()):
             out.append(f"{several:,} have several video streams, of which the best is read")
     if source.notes:

@@ -31,6 +31,7 @@ def embed_videos(
     identity: str,
     batch_size: int = 32,
     device: torch.device | str = "cpu",
+    workers: int = 0,
     progress: Progress | None = None,
     skipped: dict[str, str] | None = None,
 ) -> int:
@@ -45,7 +46,8 @@ def embed_videos(
     writer(path)
     if seconds is None and step is not None:
         raise UserError(f"step={step:g} is between windows, which need a length: give seconds too, say {step:g}")
-    how: dict[str, Any] = {"batch_size": batch_size, "device": device, "progress": progress, "skipped": skipped}
+    how: dict[str, Any] = {"batch_size": batch_size, "device": device, "workers": workers}
+    how |= {"progress": progress, "skipped": skipped}
     identity = f"{identity} {view!r}"
     run = model(encoder.to(device))
     if seconds is None:
