@@ -119,7 +119,7 @@ def test_windows_are_written_with_their_times(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["w.parquet"]
     assert embed_videos(tmp_path / "v.npy", Steps(), source, VIEW, identity="a") == 3
     assert np.load(tmp_path / "v.npy").shape == (3, FRAMES - 1)
-    with pytest.raises(UserError, match="seconds"):
+    with pytest.raises(UserError, match="give windows=2"):
         embed_videos(tmp_path / "v.npy", Steps(), source, VIEW, step=2, identity="a")
 
 

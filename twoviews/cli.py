@@ -51,7 +51,7 @@ def train(
     data: Annotated[
         str,
         typer.Argument(
-            help="Photos or recordings: a folder, .zip, .tar, .parquet, photos .npy or shards by URL too. "
+            help="Photos, videos or recordings: a folder, .zip, .tar, .parquet, photos .npy or shards by URL too. "
             "A log: .csv, .tsv, .txt, .parquet. "
             "A graph: a folder with a file of edges for each relation, or one such file. A text: .txt, .gz, .xz."
         ),

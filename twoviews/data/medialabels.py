@@ -77,7 +77,7 @@ def known(listing: Recordings, labels: Any, label: str | None = None, speaker: s
         out.labels, out.classes = _codes(columns[label])
     else:
         out.said.append(
-            f"none of the columns is seen to be the label; choose one by label=: {', '.join(few(rest, 10))}"
+            f"none of the columns is seen to be the label; choose one by data.label=: {', '.join(few(rest, 10))}"
         )
     if part is not None:
         words = [value.strip() if value else "" for value in columns[part]]

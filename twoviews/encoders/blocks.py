@@ -210,7 +210,7 @@ def built(frames: int, image: int, tubelet: int, patch: int) -> tuple[int, int, 
     if image % patch or frames % tubelet:
         raise UserError(
             f"clips of frames={frames} and image={image} do not divide into tubelet={tubelet} and patch={patch}; "
-            "give multiples of them"
+            "give multiples of them (in a run views.frames and views.size)"
         )
     return frames // tubelet, image // patch, image // patch
 

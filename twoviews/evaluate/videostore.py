@@ -45,7 +45,7 @@ def embed_videos(
     path = Path(out)
     writer(path)
     if seconds is None and step is not None:
-        raise UserError(f"step={step:g} is between windows, which need a length: give seconds too, say {step:g}")
+        raise UserError(f"step={step:g} is between windows, which need a length: give windows={step:g}, say")
     how: dict[str, Any] = {"batch_size": batch_size, "device": device, "workers": workers}
     how |= {"progress": progress, "skipped": skipped}
     identity = f"{identity} {view!r}"
