@@ -220,6 +220,10 @@ def test_videos_of_which_none_has_a_frame_are_one_line(folder, tmp_path):
 def test_what_evaluation_cannot_read_is_said(folder, tmp_path):
     run = train(folder, out=tmp_path / "run", quiet=True, recipe="video_cpc", settings=TINY | NET).folder
     assert any("Left out, for they cannot be read: 2, " in note for note in evaluate(run, folder, quiet=True).notes)
+    (tmp_path / "flat").mkdir()
+    for i in range(12):
+        (tmp_path / "flat" / f"{i}.mp4").symlink_to(folder / ("still", "moving")[i % 2] / f"{i}.mp4")
+    assert "of 12 videos" in evaluate(run, tmp_path / "flat", quiet=True).notes[0]  # without labels all are judged
 
 
 def photos_file(folder, photos):
