@@ -2,7 +2,6 @@
 
     python benchmarks/movingdigits.py                                  # every encoder, `turn` and `direction`
     python benchmarks/movingdigits.py --tasks turn --encoders vivit2 space_only --epochs 2
-    python benchmarks/movingdigits.py --tasks turn --encoders vivit2 --positions 1
 
 Supervised, from 16,000 clips of 8 frames, tested on 1,500 of digits not seen. One row an encoder: accuracy on frames in
 order, shuffled and reversed, and the CPU seconds of training until 95 % (all threads, tests left out); 98 % ends it. A

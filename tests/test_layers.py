@@ -16,6 +16,7 @@ ROWS = [
         "objectives",
         "heads",
         "horizons",
+        "decoder",
         "masks",
         "negatives",
         "norm",

@@ -11,10 +11,11 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from twoviews import calls, dist
+from twoviews.decoder import places
 from twoviews.encoders.vit import vit, vivit1
 from twoviews.errors import UserError
 from twoviews.masks import tubes
-from twoviews.methods.mae import MAE, places
+from twoviews.methods.mae import MAE
 from twoviews.recompute import lean
 from twoviews.types import Batch
 

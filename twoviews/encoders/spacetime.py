@@ -188,8 +188,7 @@ class TimeSformer(nn.Module):
         self.dim = dim = patch.proj.out_features
         self.patch, self.built, self.attention = patch, grid, attention
         self.cls, self.pos = learned(1, 1, dim), table(positions, 1, 1 + grid[1] * grid[2], dim)
-        timed = positions == "learned" and attention != "space"
-        self.pos_time = nn.Parameter(torch.zeros(1, grid[0], dim)) if timed else None
+        self.pos_time = table("none" if attention == "space" else positions, 1, grid[0], dim)
         self.blocks, self.norm = nn.ModuleList(blocks), nn.LayerNorm(dim, EPS)
         self.apply(first_weights)
 
