@@ -35,8 +35,9 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "vivit3": {"tubelet": 2},
     "vivit4": {"tubelet": 2},
     "timesformer": {},
-    "vtn": {},
+    "vtn": {"tubelet": 2},
     "mvit": {},
+    "swin3d": {},
     "space_only": {},
 }
 

@@ -454,3 +454,11 @@ def test_what_is_wrong_is_said_in_one_line(wrong, says):
         wrong()
     assert says in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_learned_positions_begin_about_as_large_as_tokens(name):
+    """The papers' 0.02 drowns among Glorot tokens: a small encoder finds time late or never."""
+    tables = [p for key, p in make(name).named_parameters() if key.rsplit(".", 1)[-1] in ("pos", "pos_time")]
+    assert tables
+    assert all(0.9 < p.detach().std() < 1.1 for p in tables)
