@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..log import finite
 
 EARLY, LATE = 0.2, 0.3  # shares of the looks that count as the beginning and as the end
+LOOKS, STEPS = 5, 20  # before which nothing is said about embeddings
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What can be wrong with a run, one function an illness, causes before what they cause.
+"""What the doctor asks of a run, by what it learns from: causes before what they cause, one function an illness.
 
 Each reads the course of a run and returns a Finding or None. The first cause that is found explains the symptoms
 below it, so a run gets one name, and beside it only what has nothing to do with that. Where the thresholds come from
@@ -7,308 +7,67 @@ is in docs/healthy.md: runs made sick on purpose by benchmarks/sick.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from statistics import median
+from typing import NamedTuple
 
 from . import ahead_rules as of_ahead
 from . import hidden_rules as of_hidden
 from . import history_rules as of_histories
+from . import pair_rules as of_pairs
 from . import table_rules as of_tables
-from . import video_rules as of_videos
-from .course import Course
+from .common_rules import diverged, known_test, reads_labels, starved, too_fast
+from .course import LOOKS, STEPS, Course
 from .diagnosis import Diagnosis, Finding
+from .video_rules import order_unused
 
-LOOKS, STEPS = 5, 20  # before which nothing is said about embeddings
 Rule = Callable[[Course], Finding | None]
 
 
-def diverged(c: Course) -> Finding | None:
-    if c.bad is None:
-        return None
-    steps = sorted(c.values("update"))
-    if steps and steps[-1] > FAST:
-        return too_fast(c)
-    return Finding(
-        "diverged",
-        "ill",
-        f"the loss was not finite at step {c.bad:,}",
-        "Lower the learning rate, raise the temperature or use precision=fp32",
-    )
+class Rules(NamedTuple):
+    """What is asked in turn until a cause is found, where there is none, and always; what is said where all is well."""
+
+    causes: tuple[Rule, ...]
+    worse: tuple[Rule, ...]
+    beside: tuple[Rule, ...]
+    well: Callable[[Course], str]
 
 
-def reads_labels(c: Course) -> Finding | None:
-    if not c.checkup.get("reads_labels") or c.method["call"].endswith(":Supervised"):
-        return None
-    return Finding(
-        "labels in training",
-        "ill",
-        "the loss changes when the labels of a batch are shuffled, so the method learns from them, and where they come "
-        "from folder or file names the measure is of those names",
-        "Take batch.labels out of the method's forward, or compare it with method=supervised",
-    )
-
-
-def known_test(c: Course) -> Finding | None:
-    leak = c.evaluation.get("leak") or {}
-    if (copies := leak.get("copies")) and copies["share"]["value"] > 0.01:
-        return Finding(
-            "test items known",
-            "ill",
-            f"{copies['share']['value']:.0%} of the test items lie in the training data under another name "
-            f"({' is '.join(copies['examples'][0])})",
-            "Remove the copies (`twoviews check` lists them) and measure again",
-        )
-    family = leak.get("siblings")
-    if family and family["drop"][1] > 0.02:
-        return Finding(
-            "test items known",
-            "ill" if family["drop"][1] > 0.05 else "watch",
-            f"kNN falls from {family['control']['value']:.0%} to {family['apart']['value']:.0%} when training items "
-            f"that share a test item's file name may not vote ({' and '.join(family['examples'][0])})",
-            "The split tore photos of one original apart: put all of one original on one side, as train/ and test/",
-        )
-    return None
-
-
-def views_alike(c: Course) -> Finding | None:
-    apart = c.checkup.get("views_apart", math.nan)
-    if not apart < 0.02:
-        return None
-    return Finding(
-        "views too alike",
-        "ill",
-        f"the two views of an item differ by {apart:.1%} of what views of different items differ by"
-        + (f", and {m:.0%} of them were matched from the start" if (m := c.early("matched")) > 0.5 else ""),
-        "Turn augmentation on: views.scale=[0.2,1.0] views.jitter=0.8 views.flip=0.5",
-    )
-
-
-def temperature_low(c: Course) -> Finding | None:
-    looks = [k for k in c.looks[: max(3, len(c.looks) // 5)] if k.get("in_play") and k.get("chance")]
-    if not looks:
-        return None
-    worst = min(looks, key=lambda k: k["in_play"])
-    negatives = worst.get("negatives", math.expm1(worst["chance"]))
-    if not (worst["in_play"] * negatives < 2 and worst["loss"] > 2 * worst["chance"]):
-        return None
-    return Finding(
-        "temperature too low",
-        "ill",
-        f"at step {worst['step']:,} {worst['in_play'] * negatives:.1f} of {negatives:,.0f} negatives carried the "
-        f"gradient and the loss was {worst['loss']:,.1f}, where knowing nothing costs {worst['chance']:.1f}",
-        f"Raise method.temperature{c.given('temperature')}: 0.07 to 0.5 is usual",
-    )
-
-
-def leaks(c: Course) -> Finding | None:
-    same, apart = c.checkup.get("matched", 0.0), c.checkup.get("matched_apart", 0.0)
-    if c.checkup.get("reads_labels") or not (c.checkup.get("leak_low", 0) > 0.02 and apart < 0.75 * same):
-        return None  # a loss that reads labels pairs other items when the company changes
-    return Finding(
-        "BatchNorm leaks",
-        "ill",
-        f"{same:.0%} of the items find their second view as in training, but {apart:.0%} when the two are encoded "
-        "among other items: the statistics of the batch give the answer away",
-        "Take statistics over more items (batchnorm=global), shuffle keys over groups (method=moco batchnorm=8), or "
-        "use an encoder without BatchNorm",
-    )
-
-
-def queue_empty(c: Course) -> Finding | None:
-    gap, variety, age = c.late("queue_gap"), c.late("queue_variety"), c.late("queue_age")
-    if math.isnan(gap) or len(c.looks) < LOOKS:
-        return None
-    if variety < 0.1:
-        evidence = f"the keys of the queue vary by {variety:.1%} of what the keys of one batch do"
-    elif age == 0:
-        evidence = f"nothing has come into the queue by step {c.step:,}"
-    elif gap > 1 and variety > 3:
-        evidence = f"the keys of the queue lie {1 + gap:,.1f} times as far from the queries as those of one batch"
-    else:
-        return None
-    chance = c.late("chance")
-    stuck = c.late("loss") > 0.98 * chance
-    return Finding(
-        "queue not informative",
-        "ill",
-        evidence + (f", and the loss stands at ln(K+1) = {chance:.2f}" if stuck else ""),
-        "Push the keys of each batch in after_batch, normalised along the dimension, not along the batch",
-    )
-
-
-def keys_inconsistent(c: Course) -> Finding | None:
-    gaps = [(k["queue_gap"], k["step"]) for k in c.looks if "queue_gap" in k]
-    momentum = c.number("momentum")
-    worst, step = max(gaps, default=(0.0, 0))
-    ran_away = sum(g > 1 for g, _ in gaps) >= 2
-    if not gaps or not (ran_away or (momentum is not None and momentum < 0.5 and _collapsed(c))):
-        return None
-    return Finding(
-        "inconsistent keys",
-        "ill",
-        f"at step {step:,} the keys of the queue lay {1 + worst:,.1f} times as far from the queries as fresh ones: the "
-        "key encoder moves faster than the queue is renewed",
-        f"Raise method.momentum{c.given('momentum')} to 0.99 or 0.999, or shorten method.queue{c.given('queue')}",
-    )
-
-
-FAST = 0.1  # of the weights' length, in one step
-
-
-def too_fast(c: Course) -> Finding | None:
-    moves = sorted(((k["update"], k["step"]) for k in c.looks if k.get("update", 0) > FAST), reverse=True)
-    if not moves:
-        return None
-    worst, step = moves[0]
-    after = "" if c.bad is None else f" and the loss was not finite at step {c.bad:,}"
-    return Finding(
-        "learning rate too high",
-        "ill",
-        f"at step {step:,} one step moved the weights by {worst:.0%} of their length{after}; 1 % is usual",
-        f"Divide optimizer.lr{c.given('lr', 'optimizer')} by 10 or more",
-    )
-
-
-def complete_collapse(c: Course) -> Finding | None:
-    if not _collapsed(c) or len(c.looks) < LOOKS:
-        return None
-    gone = c.last_step("z_spread", 0.25)
-    fell = "while the loss kept falling" if c.late("loss") < 0.5 * c.early("loss") else "and the loss says nothing"
-    return Finding(
-        "complete collapse",
-        "ill",
-        f"from step {gone:,} on nearly all items have one embedding (z spreads over {c.late('z_spread'):.1%} of what "
-        f"it could, effective rank {c.late('z_rank'):.1f}) {fell}",
-        "The objective needs something that keeps items apart: negatives (method=simclr), or a slow teacher with a "
-        "predictor; check that the loss compares with other items",
-    )
-
-
-def dimensional_collapse(c: Course) -> Finding | None:
-    dim, rank = (c.checkup.get("z") or {}).get("dim"), c.late("z_rank")
-    dim = dim or c.method.get("dim")
-    if not dim or len(c.looks) < LOOKS or not rank < max(3.0, 0.06 * dim) or dim < 16:
-        return None
-    fell = "while the loss fell" if c.late("loss") < 0.95 * c.early("loss") else "and the loss hardly falls"
-    return Finding(
-        "dimensional collapse",
-        "ill" if rank < max(2.0, 0.04 * dim) else "watch",
-        f"the effective rank of z is {rank:.0f} of {dim} from step {c.last_step('z_rank', max(3.0, 0.06 * dim)):,} on "
-        f"{fell}",
-        "Lower the strength of the colour jitter (views.strength=0.5), add a projection layer (method.hidden=2048) or "
-        "use method=directclr",
-    )
-
-
-def views_different(c: Course) -> Finding | None:
-    if not _at_chance(c, 0.97, after=0.3):
-        return None
-    chance, loss = c.late("chance"), c.late("loss")
-    nearer = c.late("alignment") / (2 * c.late("z_spread") ** 2 + 1e-12)
-    if not nearer > 0.75:
-        return None
-    return Finding(
-        "views too different",
-        "ill" if _at_chance(c, 0.985, after=0.5) else "watch",
-        f"after {c.step:,} steps the loss is {loss:.2f}, where knowing nothing costs {chance:.2f}, and two views of "
-        f"one item are no nearer to each other than to those of others ({c.late('matched'):.1%} find theirs)",
-        "Make the views easier: larger crops (views.scale=[0.3,1.0]), views.strength=0.5, fewer operations; if they "
-        "look right in the report, train longer or raise optimizer.lr",
-    )
-
-
-def stuck(c: Course) -> Finding | None:
-    if not _at_chance(c, 0.985, after=0.5):
-        return None
-    return Finding(
-        "stuck at chance",
-        "watch",
-        f"after {c.step:,} steps the loss is {c.late('loss'):.2f}; knowing nothing costs {c.late('chance'):.2f}",
-        "Raise optimizer.lr threefold, train longer, or make the views easier",
-    )
-
-
-def too_easy(c: Course) -> Finding | None:
-    if not (c.early("matched") > 0.9 and c.late("matched") > 0.98):
-        return None
-    return Finding(
-        "task too easy",
-        "watch",
-        f"{c.early('matched'):.0%} of the items found their second view within the first {c.step // 5:,} steps: there "
-        "may be a short cut, such as colour, a border or a watermark",
-        "Make the views differ more (views.scale, views.strength, views.blur) and look at the pairs in the report",
-    )
-
-
-def starved(c: Course) -> Finding | None:
-    if len(c.waits) < 10:
-        return None
-    share, seconds = (median(values) for values in zip(*c.waits, strict=True))
-    if not (share > 0.3 and seconds > 0.01):  # a wait of milliseconds is no illness, and steps of as many no run
-        return None
-    return Finding(
-        "waiting for data",
-        "watch",
-        f"half of the steps wait {1000 * seconds:.0f} ms and more for data, {share:.0%} of their time",
-        "Leave the process more cores, or give it fewer and larger batches (batch_size)"
-        if c.of_histories
-        else "Give more workers (workers=N), hold the photos in memory (memory=True) or store them smaller",
-    )
-
-
-CAUSES: tuple[Rule, ...] = (
-    views_alike,
-    temperature_low,
-    leaks,
-    queue_empty,
-    too_fast,
-    keys_inconsistent,
-    views_different,
-    complete_collapse,
-    dimensional_collapse,
-    stuck,
-    too_easy,
+MEASURED = (reads_labels, known_test, order_unused, starved)
+PAIRS = Rules(of_pairs.CAUSES, (), MEASURED, of_pairs.well)
+AHEAD = Rules(of_ahead.CAUSES, (), (*MEASURED[:2], *of_ahead.BESIDE, *MEASURED[2:]), of_ahead.well)
+HIDDEN = Rules((too_fast, *of_hidden.CAUSES), (), MEASURED, of_hidden.well)
+HISTORIES = Rules(
+    (too_fast, *of_histories.CAUSES), of_histories.WORSE, (*of_histories.BESIDE, starved), of_histories.well
 )
-BESIDE: tuple[Rule, ...] = (reads_labels, known_test, of_videos.order_unused, starved)
-OF_HISTORIES: tuple[tuple[Rule, ...], ...] = (  # causes, what is told where there is no cause, and what always is
-    (too_fast, *of_histories.CAUSES),
-    of_histories.WORSE,
-    (*of_histories.BESIDE, starved),
-)
-OF_AHEAD: tuple[tuple[Rule, ...], ...] = (  # of methods that predict, whatever they read
-    of_ahead.CAUSES,
-    (),
-    (reads_labels, known_test, *of_ahead.BESIDE, of_videos.order_unused, starved),
-)
-OF_HIDDEN: tuple[tuple[Rule, ...], ...] = (  # of methods that draw what is hidden
-    (too_fast, *of_hidden.CAUSES),
-    (),
-    (reads_labels, known_test, of_videos.order_unused, starved),
-)
-OF_TABLES: tuple[tuple[Rule, ...], ...] = (of_tables.CAUSES, of_tables.WORSE, of_tables.BESIDE)
+TABLES = Rules(of_tables.CAUSES, of_tables.WORSE, of_tables.BESIDE, of_tables.well)
+
+
+def rules_of(course: Course) -> Rules:
+    if course.of_histories:
+        return HISTORIES
+    if course.of_tables:
+        return TABLES
+    if course.horizons:  # it predicts, whatever it reads
+        return AHEAD
+    if course.values("explained"):  # it draws what is hidden
+        return HIDDEN
+    return PAIRS
 
 
 def diagnose(course: Course) -> Diagnosis:
     """The verdict on a run: the first cause that is found, and beside it what has nothing to do with it."""
-    causes, worse, beside = (
-        OF_HISTORIES
-        if course.of_histories
-        else OF_TABLES
-        if course.of_tables
-        else OF_AHEAD
-        if course.horizons
-        else OF_HIDDEN
-        if course.values("explained")
-        else (CAUSES, (), BESIDE)
-    )
+    causes, worse, beside, well = rules_of(course)
+    early = too_early(course)
     cause = of_tables.diverged(course) if course.of_tables else diverged(course)
-    if cause is None and not too_early(course):
+    if cause is None and not early:
         cause = next((f for rule in causes if (f := rule(course))), None)
         beside = beside if cause else (*worse, *beside)
     found = [cause, *(rule(course) for rule in beside)]
     findings = sorted((f for f in found if f), key=lambda f: f.level != "ill")
-    return Diagnosis(course.step, tuple(findings), "" if findings else well(course), too_early(course))
+    said = ""
+    if not findings:
+        said = still_early(course) if early and not course.of_tables else well(course)
+    return Diagnosis(course.step, tuple(findings), said, early)
 
 
 def too_early(c: Course) -> bool:
@@ -317,30 +76,5 @@ def too_early(c: Course) -> bool:
     return len(c.looks) < LOOKS or c.step < STEPS
 
 
-def well(c: Course) -> str:
-    """What is said of a run in which nothing was found."""
-    if c.of_tables:
-        return of_tables.well(c)
-    if too_early(c):
-        return f"Too early to say after {c.step} steps; {STEPS} are needed, and {LOOKS} looks at the embeddings."
-    if c.of_histories:
-        return of_histories.well(c)
-    if c.horizons:
-        return of_ahead.well(c)
-    if c.values("explained"):
-        return of_hidden.well(c)
-    said = [f"effective rank of z {c.late('z_rank'):.0f}"]
-    if not math.isnan(chance := c.late("chance")):
-        said = [f"loss {c.late('loss'):.2f} against {chance:.2f} for knowing nothing", *said]
-        others = c.late("negatives") if c.values("negatives") else math.expm1(chance)
-        said.append(f"{c.late('matched'):.0%} of the items find their second view among {others:,.0f} others")
-    return f"Nothing found: {', '.join(said)}."
-
-
-def _at_chance(c: Course, share: float, after: float) -> bool:
-    """Whether the loss is above a share of chance once a share of the run is over; False where there is no chance."""
-    return len(c.looks) >= 2 * LOOKS and c.step >= after * c.steps and c.late("loss") > share * c.late("chance")
-
-
-def _collapsed(c: Course) -> bool:
-    return c.late("uniformity") > -0.1
+def still_early(c: Course) -> str:
+    return f"Too early to say after {c.step} steps; {STEPS} are needed, and {LOOKS} looks at the embeddings."
