@@ -55,6 +55,7 @@ ROWS = [
         "others",
         "partitioned",
         "api",
+        "checks",
         "lists",
         "cli",
         "__main__",

@@ -21,7 +21,7 @@ _PLACES = {
     "train": ".api",
     "embed": ".api",
     "evaluate": ".api",
-    "check": ".api",
+    "check": ".checks",
     "recommend": ".serve",
     "similar": ".api",
     "add_items": ".grown",
@@ -68,8 +68,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from .after import compare, doctor, export, report, search
-    from .api import check, embed, evaluate, similar, train
+    from .api import embed, evaluate, similar, train
     from .checkpoint import load_encoder
+    from .checks import check
     from .data.image import photos
     from .data.logs import histories
     from .evaluate.search import Found

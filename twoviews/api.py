@@ -12,28 +12,10 @@ from . import calls
 from .after import warn_unfinished
 from .build import find_device, of_documents, of_histories, of_sounds, of_tables, of_videos, readers, sources, trained
 from .checkpoint import digest, load_encoder, read_run, reading
-from .data.check import Report
-from .data.check import check as check_photos
-from .data.checkgraph import Report as GraphReport
-from .data.checkgraph import check_graph
-from .data.checklog import Report as LogReport
-from .data.checklog import check_log
-from .data.checksounds import Report as SoundReport
-from .data.checksounds import check_sounds
-from .data.checktext import Report as TextReport
-from .data.checktext import check_text
-from .data.checkvideos import Report as VideoReport
-from .data.checkvideos import check_videos
-from .data.graphs import graph, is_graph
 from .data.image import photos
 from .data.listing import few
-from .data.logs import histories, is_log
 from .data.remote import is_pattern, is_url
-from .data.schema import parse_all
-from .data.sounds import is_sound, sounds
 from .data.stream import notes_of
-from .data.text import is_text, text
-from .data.videos import is_video, videos
 from .errors import UserError, unknown
 from .evaluate.embed import model
 from .evaluate.measure import Table
@@ -78,10 +60,10 @@ def train(
     settings: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> Result:
-    """Train an encoder on photos and measure it; goes on where an earlier call was stopped.
+    """Train an encoder on any data and measure it; goes on where an earlier call was stopped.
 
-    data:     a folder, archive, Parquet or NumPy file, a folder, URL or pattern of shards, array, torch Dataset or
-              Hugging Face dataset.
+    data:     a folder, archive, Parquet or NumPy file, a folder, URL or pattern of shards, a log, a text, an array, a
+              torch Dataset or a Hugging Face dataset.
     stop_when_ill: end the training when the doctor finds the run ill.
     settings: changes to the recipe by name, as {"method.temperature": 0.2}; those without a dot also as keywords.
     >>> twoviews.train("photos/", epochs=50, method="moco", settings={"method.queue": 4096})
@@ -313,44 +295,6 @@ def similar(
     if kind is not None:
         raise UserError("types are for runs on graphs; items of a log have none")
     return similar_items(run, entry, k=k, titles=titles, device=device)
-
-
-def check(
-    data: Any, *, labels: str | Path | None = None, quiet: bool = False, settings: Mapping[str, Any] | None = None
-) -> Report | SoundReport | VideoReport | LogReport | GraphReport | TextReport:
-    """Read all of the data and report what it holds and what is broken in it.
-
-    settings: how recordings, a log, a graph or a text are read, as {"data.user": "customer"}; of a graph also
-    {"views.metapaths": "author-paper-author"}, whose dead ends are counted.
-    """
-    read = {k.removeprefix("data."): v for k, v in (settings or {}).items()}
-    if is_sound(data):
-        for name, value in read.items():
-            calls.change(sounds, name, value, "data")
-        recordings = sounds(data, labels=None if labels is None else str(labels), **read)
-        with Log(quiet=quiet).progress("reading", len(recordings)) as bar:
-            return check_sounds(recordings, progress=bar)
-    if is_video(data):
-        for name, value in read.items():
-            calls.change(videos, name, value, "data")
-        clips = videos(data, labels=None if labels is None else str(labels), **read)
-        with Log(quiet=quiet).progress("reading", len(clips)) as bar:
-            return check_videos(clips, progress=bar)
-    for known, make in ((is_graph, graph), (is_text, text), (is_log, histories)):
-        if known(data):
-            paths = read.pop("views.metapaths", None) if make is graph else None
-            for name, value in read.items():
-                calls.change(make, name, value, "data")
-            source: Any = make(data, **read)
-            if make is graph:
-                found = [] if paths is None else parse_all(source, paths)
-                return check_graph(source, [(str(path), path.steps) for path in found])
-            return check_log(source) if make is histories else check_text(source)
-    if read:
-        raise UserError(f"photos are checked without settings, got {next(iter(settings or {}))}")
-    source = photos(data, labels=labels)
-    with Log(quiet=quiet).progress("reading", len(source)) as bar:
-        return check_photos(source, progress=bar)
 
 
 def stem(data: Any) -> str:

@@ -21,7 +21,7 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Read all of the data and report counts, duplicates and what is broken, before hours are spent."""
-    from .api import check
+    from .checks import check
 
     report = check(data, labels=labels, quiet=quiet or json, settings=pairs(settings))
     if json:
