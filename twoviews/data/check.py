@@ -88,21 +88,39 @@ class Report:
             low, high = self.range16
             out.append(f"16-bit     values from {low} to {high}; range16=({low}, {high}) would use all of them")
         if self.labels is not None:
-            named = [f"{name}: {n:,}" for name, n in self.labels.items()]
-            rest = [f"unlabelled: {self.unlabelled:,}"] if self.unlabelled else []
-            out.append(f"classes    {len(named)}: " + ", ".join(few(named, most) + rest))
-        extra = sum(len(group) - 1 for group in self.duplicates)
-        out.append(f"duplicates {extra:,} images have the very pixels of another")
-        out += [f"  {text}" for text in few([" = ".join(few(g, 4)) for g in self.duplicates], most)]
-        for split, count in (self.in_train or {}).items():
-            what = "no image of it has" if not count else f"{count:,} of its images have"
-            out.append(f"{split:<10} {what} the very pixels of one in train")
+            out.append(classes_line("classes", self.labels, self.unlabelled, most))
+        out += repeated_lines(self.duplicates, self.in_train, "image", "pixels", most)
         if self.shards:
             out.append(f"shards     {len(self.shards):,} cannot be read whole")
             out += [f"  {text}" for text in few([f"{name}: {reason}" for name, reason in self.shards], most)]
-        out.append(f"broken     {len(self.broken):,} images cannot be read")
-        out += [f"  {text}" for text in few([f"{key}: {reason}" for key, reason in self.broken], most)]
-        return out
+        return out + broken_lines(self.broken, "images", most)
+
+
+def classes_line(name: str, counts: dict[str, int], unlabelled: int, most: int) -> str:
+    """How many classes there are and how many items each has; at most so many by name."""
+    rest = [f"unlabelled: {unlabelled:,}"] if unlabelled else []
+    return f"{name:<10} {len(counts)}: " + ", ".join(few([f"{k}: {n:,}" for k, n in counts.items()], most) + rest)
+
+
+def repeated_lines(
+    duplicates: list[list[str]], in_train: dict[str, int] | None, one: str, what: str, most: int
+) -> list[str]:
+    """Which items are another once more, and how many of a split lie in `train` too.
+
+    one: what an item is, with an s of many.  what: it has in common with its copies.
+    """
+    extra = sum(len(group) - 1 for group in duplicates)
+    out = [f"duplicates {extra:,} {one}s have the very {what} of another"]
+    out += [f"  {text}" for text in few([" = ".join(few(group, 4)) for group in duplicates], most)]
+    for split, count in (in_train or {}).items():
+        share = f"no {one} of it has" if not count else f"{count:,} of its {one}s have"
+        out.append(f"{split:<10} {share} the very {what} of one in train")
+    return out
+
+
+def broken_lines(broken: list[tuple[str, str]], many: str, most: int) -> list[str]:
+    out = [f"broken     {len(broken):,} {many} cannot be read"]
+    return out + [f"  {text}" for text in few([f"{key}: {reason}" for key, reason in broken], most)]
 
 
 def check(

@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 
 from ..errors import BrokenItem
-from .check import DIGEST, beside_train, each, equal, in_order, three, train_and_others
+from .check import (
+    DIGEST,
+    beside_train,
+    broken_lines,
+    classes_line,
+    each,
+    equal,
+    in_order,
+    repeated_lines,
+    three,
+    train_and_others,
+)
 from .listing import few
 from .sounds import Sounds, notes_of_sounds
 
@@ -79,22 +90,13 @@ class Report:
         out.append(f"read as    one channel, {self.rate:,} samples a second")
         for name, of in (("classes", self.labels), ("speakers", self.speakers)):
             if of is not None:
-                rest = [f"unlabelled: {self.unlabelled:,}"] if of is self.labels and self.unlabelled else []
-                out.append(
-                    f"{name:<10} {len(of)}: " + ", ".join(few([f"{k}: {n:,}" for k, n in of.items()], most) + rest)
-                )
+                out.append(classes_line(name, of, self.unlabelled if of is self.labels else 0, most))
         out.append(f"clipped    {self.clipped:,} recordings reach full scale in a thousandth of their samples")
-        extra = sum(len(group) - 1 for group in self.duplicates)
-        out.append(f"duplicates {extra:,} recordings have the very samples of another")
-        out += [f"  {text}" for text in few([" = ".join(few(g, 4)) for g in self.duplicates], most)]
-        for split, count in (self.in_train or {}).items():
-            what = "no recording of it has" if not count else f"{count:,} of its recordings have"
-            out.append(f"{split:<10} {what} the very samples of one in train")
+        out += repeated_lines(self.duplicates, self.in_train, "recording", "samples", most)
         for split, count in (self.heard or {}).items():
             out.append(f"{split:<10} {count:,} of its speakers are heard in train")
         out += [f"note       {note}" for note in self.notes]
-        out.append(f"broken     {len(self.broken):,} recordings cannot be read")
-        return out + [f"  {text}" for text in few([f"{key}: {reason}" for key, reason in self.broken], most)]
+        return out + broken_lines(self.broken, "recordings", most)
 
 
 def check_sounds(

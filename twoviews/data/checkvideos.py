@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import BrokenItem
-from .check import DIGEST, beside_train, each, equal, in_order, three
+from .check import DIGEST, beside_train, broken_lines, classes_line, each, equal, in_order, repeated_lines, three
 from .listing import few
 from .mediafiles import item
 from .videofiles import Clips
@@ -99,18 +99,10 @@ class Report:
             if count:
                 out.append(f"{name:<10} {count:,} {what}")
         if self.labels is not None:
-            rest = [f"unlabelled: {self.unlabelled:,}"] if self.unlabelled else []
-            names = few([f"{k}: {n:,}" for k, n in self.labels.items()], most)
-            out.append(f"classes    {len(self.labels)}: " + ", ".join(names + rest))
-        extra = sum(len(group) - 1 for group in self.duplicates)
-        out.append(f"duplicates {extra:,} videos have the very frames of another")
-        out += [f"  {text}" for text in few([" = ".join(few(g, 4)) for g in self.duplicates], most)]
-        for split, count in (self.in_train or {}).items():
-            what = "no video of it has" if not count else f"{count:,} of its videos have"
-            out.append(f"{split:<10} {what} the very frames of one in train")
+            out.append(classes_line("classes", self.labels, self.unlabelled, most))
+        out += repeated_lines(self.duplicates, self.in_train, "video", "frames", most)
         out += [f"note       {note}" for note in self.notes]
-        out.append(f"broken     {len(self.broken):,} videos cannot be read")
-        return out + [f"  {text}" for text in few([f"{key}: {reason}" for key, reason in self.broken], most)]
+        return out + broken_lines(self.broken, "videos", most)
 
 
 class Seen(NamedTuple):
