@@ -131,6 +131,14 @@ def test_a_temperature_too_low_is_seen_in_a_sample_of_a_long_queue():
     assert "1.2 of 4,096 negatives" in found.sentence
 
 
+def test_one_negative_of_a_few_is_no_sign_of_a_low_temperature():
+    """A batch of 4 has 6 negatives: that one or two of them carry the gradient is as it must be."""
+    few = {"chance": math.log(7), "negatives": 6.0, "in_play": (1.5 / 6, 0.7), "loss": (5.2, 1.0)}
+    assert "temperature too low" not in {f.name for f in diagnose(course(**few)).findings}
+    many = few | {"negatives": 60.0, "in_play": (1.5 / 60, 0.7)}
+    assert diagnose(course(**many)).findings[0].name == "temperature too low"
+
+
 def test_a_setting_that_is_no_number_is_left_out_of_the_remedy():
     schedule = {"momentum": {"call": "mine:rising"}}
     found = diagnose(course(schedule, **ILL["inconsistent keys"]))

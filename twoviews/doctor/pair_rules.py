@@ -28,7 +28,8 @@ def temperature_low(c: Course) -> Finding | None:
         return None
     worst = min(looks, key=lambda k: k["in_play"])
     negatives = worst.get("negatives", math.expm1(worst["chance"]))
-    if not (worst["in_play"] * negatives < 2 and worst["loss"] > 2 * worst["chance"]):
+    few = worst["in_play"] < 0.1 and worst["in_play"] * negatives < 2  # of six, one or two are no sign
+    if not (few and worst["loss"] > 2 * worst["chance"]):
         return None
     return Finding(
         "temperature too low",
