@@ -90,6 +90,13 @@ def test_without_labels_forward_is_told_from_backward():
     assert table.rows[RAW]["arrow"].n == 60
 
 
+def test_what_fills_a_clip_does_not_tell_forward_from_backward():
+    """Noise of three frames, of which the last stays until the clip is full, runs neither way."""
+    noise = videos(np.random.default_rng(0).integers(0, 255, (80, 3, 16, 16), np.uint8))
+    found = measure_videos(Steps(), Steps(), noise, noise, VIEW).rows
+    assert all(found[row]["arrow"].low < 0.5 < found[row]["arrow"].high for row in (RAW, H))
+
+
 def test_the_arrow_never_judges_a_video_it_has_learned_from():
     rng = np.random.default_rng(0)
     own = torch.from_numpy(rng.normal(size=(20, 64))).float().repeat_interleave(10, 0)  # one direction a video

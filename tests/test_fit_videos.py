@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from twoviews import embed, evaluate, train
 from twoviews.api import demo, shortfall
-from twoviews.checkpoint import load_encoder
+from twoviews.checkpoint import load_encoder, read_run
 from twoviews.data.clipviews import one_clip
 from twoviews.data.loader import Loader
 from twoviews.data.videos import videos
@@ -23,7 +23,9 @@ from twoviews.encoders import CLIP_ENCODERS
 from twoviews.encoders.vit import vit
 from twoviews.errors import DataError, UserError
 from twoviews.fit_videos import held_out
+from twoviews.others import other_videos
 from twoviews.recipes.videos import video_cpc
+from twoviews.run import Run
 
 TINY = {"epochs": 1, "views.size": 32, "views.frames": 4, "views.stride": 1, "batch_size": 8, "memory": True}
 NET = {"encoder.stem": 4, "encoder.width": 16, "encoder.dim": 16}
@@ -207,6 +209,42 @@ def test_no_video_stands_in_for_a_broken_one(memory, tmp_path):
     assert len(ids) == len(set(ids)) == 8
     assert 3 not in ids
     assert [*loader.skipped] == ["3.avi"]
+
+
+def test_a_batch_of_broken_videos_does_not_end_the_training(tmp_path):
+    """A step needs one video: only there the next that can be read stands in."""
+    for i in range(6):
+        write_video(tmp_path / f"{i}.avi", pattern(30, seed=i), codec="mpeg4", gop=30)
+    for i in range(1, 6):
+        whole = (tmp_path / f"{i}.avi").read_bytes()
+        at = whole.index(b"movi") + 200
+        (tmp_path / f"{i}.avi").write_bytes(whole[:at] + bytes(len(whole) // 2) + whole[at + len(whole) // 2 :])
+    views = one_clip(size=16, frames=4, stride=1)
+    loader = Loader(videos(tmp_path).sampled(views.moments), views, 2, memory=False, workers=0)
+    assert [batch.ids.tolist() for batch in loader.epoch(0)] == [[0]] * 3
+    assert sorted(loader.skipped) == [f"{i}.avi" for i in range(1, 6)]
+
+
+def test_broken_videos_of_a_test_split_are_listed(tmp_path):
+    for i in range(24):
+        path = tmp_path / "data" / ("test" if i % 3 == 0 else "train") / "ab"[i % 2] / f"{i}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, pattern(12, seed=i))
+    (tmp_path / "data/test/a/bad.mp4").write_text("no video")
+    result = train(tmp_path / "data", out=tmp_path / "run", quiet=True, recipe="video_cpc", settings=TINY | NET)
+    with open(result.folder / "skipped.csv") as file:
+        assert [row["key"].rpartition("/")[2] for row in csv.DictReader(file)] == ["bad.mp4"]
+    assert any("bad.mp4" in note for note in result.table.notes)
+    assert any("bad.mp4" in note for note in evaluate(result.folder, quiet=True).notes)
+
+
+def test_others_are_measured_by_the_column_that_the_run_has(folder, tmp_path):
+    rows = [f"{folder}/{('still', 'moving')[i % 2]}/{i}.mp4,{i},{'xy'[i % 2]}" for i in range(24)]
+    (tmp_path / "list.csv").write_text("file,label,scene\n" + "\n".join(rows))
+    how = TINY | NET | {"data.label": "scene"}
+    run = train(tmp_path / "list.csv", out=tmp_path / "run", quiet=True, recipe="video_cpc", settings=how).folder
+    source, _ = other_videos(tmp_path / "list.csv", None, Run.from_json(read_run(run)["run"]))
+    assert source.classes == ["x", "y"]
 
 
 def test_videos_of_which_none_has_a_frame_are_one_line(folder, tmp_path):

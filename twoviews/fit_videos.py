@@ -14,6 +14,7 @@ import torch
 from . import calls
 from .build import learn, make_loader, readers, sources, untrained
 from .checkpoint import save_encoder
+from .data.listing import few
 from .data.loader import Loader
 from .data.videos import Videos, notes_of_videos
 from .doctor.diagnosis import Diagnosis
@@ -58,13 +59,16 @@ class VideoTask:
     def loader(self, device: torch.device, log: Log) -> Loader:
         for line in notes_of_videos(self.source):
             log.say(line)
+        if self.test.listing is not self.source.listing:
+            for line in notes_of_videos(self.test):
+                log.say(f"to measure on: {line}")
         loader = make_loader(self.run, self.learned, device, log)
-        loader.skipped |= self.source.notes
+        loader.skipped |= self.lost()
         return loader
 
     def lost(self) -> dict[str, str]:
-        """Videos that are left out, as far as their headers tell."""
-        return self.source.notes
+        """Videos that are left out, as far as their headers tell, of what is measured on too."""
+        return self.source.notes | self.test.notes
 
     def begin(self, method: Method, log: Log) -> None:
         """Weights that start from the data: none."""
@@ -104,8 +108,9 @@ def measure(
     keep: list[Features] | None = None,
 ) -> Table:
     """A trained method beside chance, raw pixels and its encoder before training, and without the order of frames."""
+    skipped = {} if skipped is None else skipped
     with log.progress("measuring", len(source) + 3 * len(test)) as bar:  # test in three orders
-        return measure_videos(
+        table = measure_videos(
             method.encoder,
             untrained(run).encoder,
             source,
@@ -119,6 +124,10 @@ def measure(
             workers=readers(source),
             precision=None if run.precision == "fp32" else DTYPES[run.precision],
         )
+    if skipped:
+        some = "; ".join(few((f"{key}: {reason}" for key, reason in skipped.items()), 3))
+        table.notes.append(f"Left out, for they cannot be read: {len(skipped):,}, {some}.")
+    return table
 
 
 def held_out(run: Run, source: Videos) -> tuple[Videos, Videos]:

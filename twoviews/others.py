@@ -12,7 +12,6 @@ from .build import readers, sources, trained
 from .calls import describe, knobs
 from .checkpoint import digest, load_encoder, read_run
 from .data.documents import Documents, documents
-from .data.listing import few
 from .data.sounds import Sounds, notes_of_sounds, sounds, splits
 from .data.videos import Videos, notes_of_videos, videos
 from .data.videos import splits as video_splits
@@ -165,16 +164,15 @@ def evaluate_clips(run: str | Path | Result, data: Any, *, labels: Any, device: 
         source, test = other_videos(data, labels, setup)
     method = (run.method if isinstance(run, Result) else trained(setup, folder)).to(device)
     moments, skipped = setup.test_view().moments, source.notes | test.notes
-    table = measure_clips(setup, method, source.sampled(moments), test.sampled(moments), device, log, skipped)
-    if skipped:
-        some = "; ".join(few((f"{key}: {reason}" for key, reason in skipped.items()), 3))
-        table.notes.append(f"Left out, for they cannot be read: {len(skipped):,}, {some}.")
-    return table
+    return measure_clips(setup, method, source.sampled(moments), test.sampled(moments), device, log, skipped)
 
 
 def other_videos(data: Any, labels: Any, run: Run) -> tuple[Videos, Videos]:
     """What probes learn from and are judged on of other videos, read as the run's own."""
-    how = {"labels": labels, **reading_videos(run)}
+    own = knobs(run.data)
+    if labels is None and isinstance(own.get("labels"), str) and "{" in own["labels"]:  # a pattern, as of recordings
+        labels = own["labels"]
+    how = {"labels": labels, "label": own.get("label"), **reading_videos(run)}
     found = video_splits(data, labels)
     test = next((name for name in ("test", "validation", "valid", "val") if name in found), None)
     if test and "train" in found:

@@ -240,9 +240,20 @@ class _Stream(Dataset):
         self.source, self.groups = source, groups
 
     def __getitem__(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor, dict[str, str]] | DataError:
+        alone = hasattr(self.source, "at")  # no other item stands in for a broken video
+        items, ids, broken = self.read(rows.tolist(), alone)
+        if alone and not items:  # but a step needs one
+            items, ids, more = self.read(rows[:1].tolist(), False)
+            broken |= more
+        if not items:  # returned, for a worker's exception comes with its traceback
+            key, why = next(iter(broken.items()))
+            return DataError(f"none of the {len(rows)} {_kind(self.source)} of a batch could be read; {key}: {why}")
+        return *collate(items), torch.tensor(ids), broken
+
+    def read(self, rows: list[int], alone: bool) -> tuple[list[Tensor], list[int], dict[str, str]]:
+        """What can be read of some rows, or, unless `alone`, of others in their stead; which; what is broken."""
         items, ids, broken = [], [], {}
-        alone = hasattr(self.source, "at")
-        for index in rows.tolist():
+        for index in rows:
             for i in (index,) if alone else instead(index, len(self.source), self.groups):
                 try:
                     items.append(self.source.read(i))
@@ -251,10 +262,7 @@ class _Stream(Dataset):
                     continue
                 ids.append(i)
                 break
-        if not items:  # returned, for a worker's exception comes with its traceback
-            key, why = next(iter(broken.items()))
-            return DataError(f"none of the {len(rows)} {_kind(self.source)} of a batch could be read; {key}: {why}")
-        return *collate(items), torch.tensor(ids), broken
+        return items, ids, broken
 
 
 class Memory:

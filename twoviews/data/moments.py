@@ -58,6 +58,23 @@ def sample(
     return np.minimum(begin[:, None] + offsets, total - 1)
 
 
+def backward(clip: np.ndarray) -> np.ndarray:
+    """(F,) places, backwards; what fills a clip that is longer than its item stays at the end.
+
+    Else stillness at one end would tell which way a clip runs.
+    """
+    found, place = np.unique(clip, return_inverse=True)
+    return found[::-1][place]
+
+
+def mixed(count: int, rng: np.random.Generator) -> np.ndarray:
+    """An order of so many frames that is not their own."""
+    while True:
+        order = rng.permutation(count)
+        if count < 2 or (order != np.arange(count)).any():
+            return order
+
+
 def check(frames: int, stride: int | str, clips: int, speed: float, gap: float = 1.0) -> None:
     """Raises UserError on what `sample` cannot do."""
     for name, given in (("frames", frames), ("clips", clips)):

@@ -139,7 +139,8 @@ def _listed(path: str) -> tuple[Recordings, Spans]:
     table = read_table(path)
     column = pick(table, PATHS)
     assert column is not None  # is_list has seen it
-    root, paths = os.path.dirname(os.path.abspath(path)), [value or "" for value in table.pop(column)]
+    root = os.path.dirname(os.path.abspath(path))
+    paths = [os.path.normpath(value) if value else "" for value in table.pop(column)]
     names = [pick(table, wanted) for wanted in (BEGIN, END)]
     times = [
         _seconds(path, name, table.pop(name), len(paths)) if name else np.full(len(paths), np.nan) for name in names

@@ -25,6 +25,7 @@ NONE = "no video in it"
 LISTS = ("concat", "hls", "dash")  # files that name others
 FAILURES = (av.FFmpegError, OSError, ValueError, IndexError, EOFError, RuntimeError)
 EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+BOXES = (b"ftyp", b"moov", b"mdat", b"moof", b"free", b"skip", b"wide", b"pnot")  # that MP4 and MOV begin with
 
 
 class VideoError(BrokenItem):
@@ -165,21 +166,52 @@ def _decoded(file: File) -> tuple[list[int | None], list[int]]:
 
 
 def _whole(file: File) -> None:
-    """Raises VideoError for Matroska that ends before it says: FFmpeg reads it as if it were short."""
+    """Raises VideoError for a file that ends before it says: FFmpeg reads many of them as if they were short."""
     try:
         with _stream(file) as stream:
             stream.seek(0)
             head = stream.read(128)
             size = stream.seek(0, os.SEEK_END)
+            if head.startswith(EBML):
+                end = _end_of_matroska(head)
+            elif head[:4] == b"RIFF" or head[4:8] in BOXES:
+                end = _end_of_boxes(stream, size, riff=head[:4] == b"RIFF")
+            else:
+                return
     except OSError:
         return  # to open it tells why
+    if end > size:
+        raise VideoError(f"cut short: {size:,} of {end:,} bytes are there")
+
+
+def _end_of_matroska(head: bytes) -> int:
+    """Where its segment says that it ends; 0 where it does not."""
     at = head.find(SEGMENT) + len(SEGMENT)
-    if not head.startswith(EBML) or not len(SEGMENT) <= at < len(head) or not head[at]:
-        return
+    if not len(SEGMENT) <= at < len(head) or not head[at]:
+        return 0
     width = 9 - head[at].bit_length()  # bytes of the number that follows, as its leading zeros say
     length = int.from_bytes(head[at : at + width], "big") - (1 << 7 * width)
-    if length != (1 << 7 * width) - 1 and at + width + length > size:  # all ones: not known when it was begun
-        raise VideoError(f"cut short: {size:,} of {at + width + length:,} bytes are there")
+    return 0 if length == (1 << 7 * width) - 1 else at + width + length  # all ones: not known when it was begun
+
+
+def _end_of_boxes(stream: IO[bytes], size: int, riff: bool) -> int:
+    """Where the last box of a file says that it ends: those of MP4 and MOV, or the chunks of AVI."""
+    at = 0
+    while at + 8 <= size:
+        stream.seek(at)
+        head = stream.read(16)
+        name = head[:4] if riff else head[4:8]
+        if riff:
+            length = int.from_bytes(head[4:8], "little")
+            known, length = name == b"RIFF" and 0 < length < 2**32 - 1, 8 + length + length % 2
+        else:
+            length = int.from_bytes(head[:4], "big")
+            length = int.from_bytes(head[8:16], "big") if length == 1 else length
+            known = name.isalnum() and length >= 8  # 0: to the end of the file
+        if not known:
+            break
+        at += length
+    return at
 
 
 def _unread(file: File) -> str:

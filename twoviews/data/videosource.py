@@ -16,6 +16,7 @@ from ..errors import BrokenItem, UserError, unknown
 from .check import in_order
 from .image import STAMPED, spread
 from .mediafiles import Recordings, item
+from .moments import backward, mixed
 from .videofiles import Clips
 
 Moments = Callable[[int, np.random.Generator | None], np.ndarray]  # (frames there are, dice or None) -> (clips, frames)
@@ -77,6 +78,11 @@ class Videos:
         length = float(self.heads["seconds"][self.file[index]])
         return (0.0 if np.isnan(begin) else begin), (length if np.isnan(end) else end)
 
+    def measured(self, index: int) -> tuple[float, float]:
+        """The same by the video's frames, for headers may tell the length of the sound."""
+        begin, end = self.span(index)
+        return begin, (self._measured(int(self.file[index])) if np.isnan(self.end[index]) else end)
+
     def key(self, index: int) -> str:
         """The video's name; of a stretch with its seconds, as talk.mp4#12.00-24.00."""
         name = self.listing.key(int(self.file[index]))
@@ -97,14 +103,13 @@ class Videos:
         """(F, h, w, 3) uint8: the same."""
         file = int(self.file[index])
         places = self.places(index)
-        if self.moments is not None:
-            rng = None if self.epoch is None else np.random.default_rng([self.seed, self.epoch, index])
-            places = places[self.moments(len(places), rng)]  # (clips, frames)
+        rng = None if self.epoch is None else np.random.default_rng([self.seed, self.epoch, index])
+        chosen = np.arange(len(places))[None] if self.moments is None else self.moments(len(places), rng)
         if self.order == "reversed":
-            places = places[..., ::-1]
+            chosen = np.stack([backward(clip) for clip in chosen])
         elif self.order == "shuffled":
-            places = places[..., _mixed(places.shape[-1], np.random.default_rng([self.seed, index]))]
-        places = places.ravel()
+            chosen = chosen[:, mixed(chosen.shape[1], np.random.default_rng([self.seed, index]))]
+        places = places[chosen].ravel()  # of (clips, frames)
         if isinstance(self.listing.store, Clips):
             x = self.listing.store.frames(file)[places]
         elif self.held is not None and file in self.held:
@@ -241,7 +246,7 @@ class Videos:
         return found
 
     def _measured(self, file: int) -> float:
-        """A video's length by its frames, for headers may tell the sound's; if they cannot be listed, its header's."""
+        """A video's length by its frames; if they cannot be listed, its header's."""
         try:
             return self._length(file)
         except BrokenItem:
@@ -280,11 +285,3 @@ class Videos:
     def _length(self, file: int) -> float:
         store = self.listing.store
         return float(store.clips.shape[1]) if isinstance(store, Clips) else self.index_of(file).length
-
-
-def _mixed(count: int, rng: np.random.Generator) -> np.ndarray:
-    """An order of so many frames that is not their own."""
-    while True:
-        order = rng.permutation(count)
-        if count < 2 or (order != np.arange(count)).any():
-            return order

@@ -53,7 +53,7 @@ def embed_videos(
     if seconds is None:
         return embed_to(path, run, source.sampled(view.moments), view, identity=identity, **how)
     windows = source.cut(seconds, step).sampled(view.moments)
-    plain = path.with_name(f"{path.stem}.windows{path.suffix}") if path.suffix == ".parquet" else path
+    plain = path.with_name(f".{path.stem}.windows{path.suffix}") if path.suffix == ".parquet" else path
     count = embed_to(plain, run, windows, view, identity=identity, **how)
     if plain != path:
         with writing(path):
@@ -67,7 +67,7 @@ def _with_times(plain: Path, path: Path, windows: Videos) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    spans = {windows.key(i): windows.span(i) for i in range(len(windows))}
+    spans = {windows.key(i): windows.measured(i) for i in range(len(windows))}
     with pq.ParquetFile(plain) as file, whole(path) as f:
         made = None
         for batch in file.iter_batches():
